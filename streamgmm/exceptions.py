@@ -1,0 +1,56 @@
+"""Everything that streamgmm raises or warns on its own account.
+
+::
+
+    StreamGMMError
+    ├── InputError (ValueError)            what the user gave can't be used; the message says what can
+    │   ├── RowsError                      the rows: their place, kind, columns, dtype
+    │   │   └── MissingValuesError         a NaN or an infinity where missing="raise"
+    │   └── ModelFileError                 a file that is no streamgmm model, or a newer one
+    ├── SingularCovarianceError (ValueError)   a covariance that can't be inverted, and how to avoid it
+    ├── MemoryLimitError (MemoryError)     what has to be in memory at once is more than `memory_limit`
+    └── OutputExistsError (FileExistsError)    a result would be written over something
+
+    StreamGMMWarning (UserWarning)
+    └── ComponentWarning                   a component starved or collapsed, and what became of it
+"""
+
+
+class StreamGMMError(Exception):
+    """Base of all errors that streamgmm raises on its own account."""
+
+
+class InputError(StreamGMMError, ValueError):
+    """What the user gave can't be used."""
+
+
+class RowsError(InputError):
+    """The rows can't be used: their place, kind, columns or dtype."""
+
+
+class MissingValuesError(RowsError):
+    """A value is NaN or infinite and ``missing="raise"``."""
+
+
+class ModelFileError(InputError):
+    """A file is not a streamgmm model, or one of a format that this version can't read."""
+
+
+class SingularCovarianceError(StreamGMMError, ValueError):
+    """A covariance can't be inverted."""
+
+
+class MemoryLimitError(StreamGMMError, MemoryError):
+    """What has to be in memory at once is more than the memory limit."""
+
+
+class OutputExistsError(StreamGMMError, FileExistsError):
+    """A result would be written over something that exists."""
+
+
+class StreamGMMWarning(UserWarning):
+    """Base of all warnings of streamgmm's own."""
+
+
+class ComponentWarning(StreamGMMWarning):
+    """A component starved or collapsed during a fit."""

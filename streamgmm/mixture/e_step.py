@@ -1,0 +1,276 @@
+"""The E-step on a set of rows: which kernel, its parameters laid out for it, and the call."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from streamgmm.mixture.arrays import Floats, Integers, Rows
+from streamgmm.mixture.careful import CarefulMixture
+from streamgmm.mixture.families import FAMILIES, CovarianceFamily
+from streamgmm.mixture.frame import Frame
+from streamgmm.mixture.parameters import MixtureParameters
+from streamgmm.mixture.precision import Kernel, choose_kernel, reach_of
+from streamgmm.mixture.statistics import SufficientStatistics
+
+#: Rows that are converted at a time where the kernel can't read them as they are.
+_CONVERTED_ROWS = 16_384
+
+
+@dataclass(frozen=True)
+class PassModel:
+    """A mixture as one pass needs it: all that is sent to the tasks.
+
+    Attributes
+    ----------
+    parameters : MixtureParameters
+        In the frame's coordinates.
+    frame : Frame
+    kernel : Kernel
+        The arithmetic of the pass.
+    collect_scatter : bool
+        Whether to collect sum w z z' too (tied covariances, first pass).
+    """
+
+    parameters: MixtureParameters
+    frame: Frame
+    kernel: Kernel
+    collect_scatter: bool = False
+
+
+@dataclass(frozen=True)
+class _Layout:
+    """One kernel call's arguments: the frame, the parameters packed for the tiles, the workspace."""
+
+    frame: tuple[Floats, Floats, Floats]
+    theta: Rows
+    n_components: int
+    n_left: int
+    squares: int
+    left: Integers
+    right: Integers
+    workspace: tuple[Rows, Rows, Rows, Rows, Rows]
+
+
+def _layout(family: CovarianceFamily, theta: Floats, frame: Frame, dtype: type) -> _Layout:
+    from streamgmm.mixture.kernels import block
+
+    n_features = frame.n_features
+    n_left, n_factors = family.n_factors(n_features)
+    left, right = family.factor_pairs(n_features)
+    n_padding = -len(left) % block.TILE_FEATURES
+    padding = np.zeros(n_padding, dtype=np.int64)
+    if frame.whitening is None:
+        whitening = np.empty(0)
+        scale = frame.scale
+    else:
+        # One more column, for the factor 1 that the tiles expect in front.
+        whitening = block.packed(np.hstack([np.zeros((n_features, 1)), frame.whitening]), np.float64)
+        scale = np.empty(0)
+    workspace = (
+        block.aligned(1 + n_features, np.float64),
+        block.aligned(block.padded_size(n_features) if frame.whitening is not None else 0, np.float64),
+        block.aligned(n_factors, dtype),
+        block.aligned(block.padded_size(len(theta)), dtype),
+        block.aligned(3, np.float64),
+    )
+    return _Layout(
+        (frame.center, scale, whitening),  # type: ignore[arg-type]
+        block.packed(theta, dtype),
+        len(theta),
+        n_left,
+        family.squares,
+        np.concatenate([left, padding]),
+        np.concatenate([right, padding]),
+        workspace,
+    )
+
+
+def _readable(x: Rows, sample_weight: Rows | None) -> Iterator[tuple[int, Rows, Floats]]:
+    """Give the rows in pieces that the kernel can read: row-major float64 or float32, float64 weights."""
+    as_they_are = x.dtype in (np.float64, np.float32) and x.flags.c_contiguous and x.dtype.isnative
+    step = max(len(x), 1) if as_they_are else _CONVERTED_ROWS
+    dtype = kernel_dtype(x.dtype)
+    for start in range(0, len(x), step):
+        piece = np.ascontiguousarray(x[start : start + step], dtype=dtype)
+        if sample_weight is None:
+            weight = np.empty(0)
+        else:
+            weight = np.ascontiguousarray(sample_weight[start : start + step], dtype=np.float64)
+        yield start, piece, weight
+
+
+def kernel_dtype(dtype: np.dtype) -> type:  # type: ignore[type-arg]
+    """Return the smallest of float32 and float64 that holds every value of a dtype."""
+    return np.float32 if np.can_cast(dtype, np.float32) else np.float64
+
+
+def e_step(x: Rows, sample_weight: Rows | None, model: PassModel) -> SufficientStatistics:
+    """Compute the sufficient statistics of rows under a mixture.
+
+    Parameters
+    ----------
+    x : ndarray of shape (n, n_features)
+        Rows in the data's coordinates, of any real dtype and layout.
+    sample_weight : ndarray of shape (n,), or None
+        Weights of the rows; one of weight 0 is absent.
+    model : PassModel
+
+    Returns
+    -------
+    SufficientStatistics
+        In the frame's coordinates. The log-likelihood is that of z; log |det A| per row is still to be added.
+    """
+    if model.kernel is Kernel.CAREFUL:
+        return CarefulMixture(model.parameters, model.frame).e_step(x, sample_weight)
+    parameters = model.parameters
+    dtype = np.float32 if model.kernel is Kernel.FLOAT32 else np.float64
+    statistics = _accumulate(x, sample_weight, parameters.family, parameters.natural_parameters(), model.frame, dtype)
+    if model.collect_scatter:
+        statistics = replace(statistics, scatter=scatter(x, sample_weight, model.frame))
+    return statistics
+
+
+def scatter(x: Rows, sample_weight: Rows | None, frame: Frame) -> Floats:
+    """Compute sum w z z' of rows, shape (n_features, n_features): the statistics of one component that has all rows."""
+    full, n_features = FAMILIES["full"], frame.n_features
+    theta = np.zeros((1, len(full.factor_pairs(n_features)[0])))
+    statistics = _accumulate(x, sample_weight, full, theta, frame, np.float64)
+    rows, columns = np.triu_indices(n_features)
+    matrix = np.empty((n_features, n_features))
+    matrix[rows, columns] = matrix[columns, rows] = statistics.sums[0, 1 + n_features :]
+    return matrix
+
+
+def _accumulate(
+    x: Rows, sample_weight: Rows | None, family: CovarianceFamily, theta: Floats, frame: Frame, dtype: type
+) -> SufficientStatistics:
+    from streamgmm.mixture import kernels
+
+    layout = _layout(family, theta, frame, dtype)
+    n_components, n_columns = theta.shape
+    sums = np.zeros((layout.workspace[3].shape[0], len(layout.left)))
+    log_likelihood = sum_weight = 0.0
+    n_missing, first_missing = 0, -1
+    for start, piece, weight in _readable(x, sample_weight):
+        piece_log_likelihood, piece_weight, piece_missing, piece_first = kernels.accumulate(
+            piece,
+            weight,
+            *layout.frame,
+            layout.theta,
+            layout.n_components,
+            layout.n_left,
+            layout.squares,
+            layout.left,
+            layout.right,
+            n_columns,
+            *layout.workspace,
+            sums,
+        )
+        log_likelihood += piece_log_likelihood
+        sum_weight += piece_weight
+        if piece_missing and not n_missing:
+            first_missing = start + piece_first
+        n_missing += piece_missing
+    return SufficientStatistics(
+        np.ascontiguousarray(sums[:n_components, :n_columns]),
+        np.zeros((n_components, frame.n_features)),
+        log_likelihood,
+        sum_weight,
+        n_missing,
+        first_missing,
+    )
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What `evaluate` found for each row; parts that were not asked for are empty.
+
+    Attributes
+    ----------
+    log_prob : ndarray of shape (n,), float64
+        Log-density of each row in the data's coordinates, nats. NaN where a value is missing.
+    resp : ndarray of shape (n, n_components), float64
+        Responsibilities. NaN where a value is missing.
+    labels : ndarray of shape (n,), int64
+        The most probable component. -1 where a value is missing.
+    n_missing, first_missing : int
+        Count of the rows with a missing value, and the first of them (-1: none).
+    """
+
+    log_prob: Floats
+    resp: Floats
+    labels: Integers
+    n_missing: int
+    first_missing: int
+
+
+def evaluate(
+    x: Rows, parameters: MixtureParameters, *, log_prob: bool = False, resp: bool = False, labels: bool = False
+) -> Evaluation:
+    """Evaluate a mixture, given in the data's coordinates, at rows x of shape (n, n_features); always in float64."""
+    frame = parameters.own_frame()
+    in_frame = parameters.to_frame(frame)
+    if log_prob and parameters.family.shared:
+        # The quadratic term that tied logits leave out is part of the density.
+        in_frame = in_frame.as_full()
+    n, n_components = len(x), parameters.n_components
+    out_log_prob = np.empty(n if log_prob else 0)
+    out_resp = np.empty((n, n_components) if resp else (0, 0))
+    out_labels = np.empty(n if labels else 0, dtype=np.int64)
+    if choose_kernel(in_frame, reach_of(in_frame), float32_rows=False) is Kernel.CAREFUL:
+        n_missing, first = _evaluate_carefully(x, in_frame, frame, out_log_prob, out_resp, out_labels)
+    else:
+        n_missing, first = _evaluate_fast(x, in_frame, frame, out_log_prob, out_resp, out_labels)
+    return Evaluation(out_log_prob + frame.log_det, out_resp, out_labels, n_missing, first)
+
+
+def _evaluate_fast(
+    x: Rows, parameters: MixtureParameters, frame: Frame, log_prob: Floats, resp: Floats, labels: Integers
+) -> tuple[int, int]:
+    from streamgmm.mixture import kernels
+
+    layout = _layout(parameters.family, parameters.natural_parameters(), frame, np.float64)
+    n_missing, first_missing = 0, -1
+    for start, piece, _ in _readable(x, None):
+        rows = slice(start, start + len(piece))
+        piece_missing, piece_first = kernels.evaluate(
+            piece,
+            *layout.frame,
+            layout.theta,
+            layout.n_components,
+            layout.n_left,
+            layout.squares,
+            len(parameters.family.factor_pairs(frame.n_features)[0]),
+            *layout.workspace,
+            log_prob[rows],
+            resp[rows],
+            labels[rows],
+        )
+        if piece_missing and not n_missing:
+            first_missing = start + piece_first
+        n_missing += piece_missing
+    return n_missing, first_missing
+
+
+def _evaluate_carefully(
+    x: Rows, parameters: MixtureParameters, frame: Frame, log_prob: Floats, resp: Floats, labels: Integers
+) -> tuple[int, int]:
+    mixture = CarefulMixture(parameters, frame)
+    finite = np.isfinite(x).all(axis=1)
+    for start, piece, _ in _readable(x, None):
+        for inner in range(0, len(piece), 2048):
+            rows = slice(start + inner, start + min(inner + 2048, len(piece)))
+            known = finite[rows]
+            logits = mixture.weighted_log_prob(np.where(known[:, np.newaxis], piece[inner : inner + 2048], 0.0))
+            total = np.logaddexp.reduce(logits, axis=1)
+            if len(log_prob):
+                log_prob[rows] = np.where(known, total, np.nan)
+            if len(resp):
+                resp[rows] = np.where(known[:, np.newaxis], np.exp(logits - total[:, np.newaxis]), np.nan)
+            if len(labels):
+                labels[rows] = np.where(known, logits.argmax(axis=1), -1)
+    n_missing = int((~finite).sum())
+    return n_missing, int(np.argmin(finite)) if n_missing else -1

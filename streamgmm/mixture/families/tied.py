@@ -1,0 +1,85 @@
+"""Tied covariances: one matrix that all components share."""
+
+import numpy as np
+
+from streamgmm.mixture.arrays import Floats
+from streamgmm.mixture.families.base import LOG_2_PI, cholesky_of_inverse
+from streamgmm.mixture.families.full import Full
+from streamgmm.mixture.statistics import SufficientStatistics
+
+
+class Tied(Full):
+    """phi = (1, z).
+
+    The quadratic term -z' P z / 2 is the same for every component: it cancels out of the responsibilities, and its sum
+    over the rows is -tr(P Q) / 2 with Q = sum w z z', which no iteration changes. Q is collected once (the `scatter`
+    of the statistics), and every other pass costs 2 K (1 + D) per row instead of K D^2.
+
+    Coordinates and frame are those of full covariances: one matrix (D, D) broadcasts as a stack of one.
+    """
+
+    name = "tied"
+    shared = True
+
+    def n_factors(self, n_features: int) -> tuple[int, int]:
+        return 1, n_features + 1
+
+    def natural_parameters(self, weights: Floats, means: Floats, precisions_cholesky: Floats) -> Floats:
+        n_components, n_features = means.shape
+        theta = np.empty((n_components, 1 + n_features))
+        standardised = means @ precisions_cholesky
+        theta[:, 0] = (
+            np.log(weights)
+            + self.log_det_precisions_cholesky(precisions_cholesky, n_features)
+            - 0.5 * (n_features * LOG_2_PI + (standardised**2).sum(axis=1))
+        )
+        theta[:, 1:] = standardised @ precisions_cholesky.T
+        return theta
+
+    def shape(self, n_components: int, n_features: int) -> tuple[int, ...]:
+        return n_features, n_features
+
+    def n_covariance_parameters(self, n_components: int, n_features: int) -> int:
+        return n_features * (n_features + 1) // 2
+
+    def min_rows(self, n_features: int) -> int:
+        return 1
+
+    def precisions_cholesky(self, covariances: Floats) -> Floats:
+        return cholesky_of_inverse(covariances, None)
+
+    def precisions(self, precisions_cholesky: Floats) -> Floats:
+        return precisions_cholesky @ precisions_cholesky.T
+
+    def covariances_of_precisions(self, precisions: Floats) -> Floats:
+        factor = cholesky_of_inverse(precisions, None)
+        return factor @ factor.T
+
+    def log_det_precisions_cholesky(self, precisions_cholesky: Floats, n_features: int) -> Floats:
+        return np.log(np.diag(precisions_cholesky)).sum(keepdims=True)
+
+    def full_precisions_cholesky(self, precisions_cholesky: Floats, n_components: int, n_features: int) -> Floats:
+        return np.broadcast_to(precisions_cholesky, (n_components, n_features, n_features))
+
+    def traces(self, precisions_cholesky: Floats, n_features: int) -> Floats:
+        return np.array([(precisions_cholesky**2).sum()])
+
+    def smallest_eigenvalues(self, covariances: Floats) -> Floats:
+        return np.linalg.eigvalsh(covariances)[:1]
+
+    def scatters(self, statistics: SufficientStatistics) -> Floats:
+        offsets = statistics.offsets()
+        return _scatter(statistics) - (offsets.T * statistics.component_weights) @ offsets
+
+    def expected_log_likelihood(
+        self, statistics: SufficientStatistics, weights: Floats, means: Floats, precisions_cholesky: Floats
+    ) -> float:
+        theta = self.natural_parameters(weights, means - statistics.shift, precisions_cholesky)
+        quadratic = (self.precisions(precisions_cholesky) * _scatter(statistics)).sum()
+        return float((statistics.sums * theta).sum() - 0.5 * quadratic)
+
+
+def _scatter(statistics: SufficientStatistics) -> Floats:
+    if statistics.scatter is None:
+        raise TypeError("tied covariances need statistics with a scatter")
+    return statistics.scatter

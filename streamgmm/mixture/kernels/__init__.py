@@ -1,0 +1,11 @@
+"""Compiled kernels over blocks of rows.
+
+Read from the bottom up: `compilation` (one decorator), `elementwise` (exp and log that vectorise), `tiles` (the two
+matrix products, written for vector registers), `block` (the loop over blocks: load, logits, softmax, statistics).
+
+Importing this package imports Numba, so it is imported where a kernel is about to run and nowhere else.
+"""
+
+from streamgmm.mixture.kernels.block import BLOCK_ROWS, accumulate, evaluate
+
+__all__ = ["BLOCK_ROWS", "accumulate", "evaluate"]

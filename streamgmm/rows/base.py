@@ -1,0 +1,179 @@
+"""Rows: a source of rows that is cut into tasks, and blocks of it."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from streamgmm.exceptions import RowsError
+
+if TYPE_CHECKING:
+    from dask.delayed import Delayed
+
+#: A leaf of a pass: from the blocks of one task and the parameters of the pass to a value that adds up with `+`.
+Leaf = Callable[[Iterable["Block"], Any], Any]
+
+
+@dataclass(frozen=True)
+class Block:
+    """Some consecutive rows in memory.
+
+    Attributes
+    ----------
+    x : ndarray of shape (n, n_features)
+        Of any real dtype and layout.
+    sample_weight : ndarray of shape (n,), or None
+    start : int
+        Index of the first row in the whole data; where the lengths of the parts of the data are not known, the number
+        of the part times 2^40, plus the row's place in it.
+    """
+
+    x: npt.NDArray[Any]
+    sample_weight: npt.NDArray[Any] | None
+    start: int
+
+
+@dataclass(frozen=True)
+class RowRange:
+    """The rows start, ..., stop - 1 of the whole data: what one task reads."""
+
+    start: int
+    stop: int
+
+
+class Rows(ABC):
+    """A source of rows.
+
+    Attributes
+    ----------
+    description : str
+        What and where, as errors name it.
+    n_rows : int or None
+        None where only reading can tell (Dask collections of unknown lengths).
+    n_features : int
+    dtype : dtype
+    feature_names : tuple of str, or None
+    in_memory : bool
+        Whether the rows are in this process's memory; its passes then run in this process.
+    """
+
+    description: str
+    n_rows: int | None
+    n_features: int
+    dtype: np.dtype[Any]
+    feature_names: tuple[str, ...] | None
+    in_memory: bool
+
+    @property
+    @abstractmethod
+    def n_tasks(self) -> int:
+        """Into how many tasks the rows are cut; this comes from the data and the memory limit alone."""
+
+    @abstractmethod
+    def leaves(self, leaf: Leaf, parameters: Delayed) -> list[Delayed]:
+        """Return one lazy task for each part: load it and apply `leaf` to its blocks and `parameters`."""
+
+
+class RandomAccessRows(Rows):
+    """Rows of which any range can be read."""
+
+    #: What each task reads, in order, without gaps.
+    ranges: tuple[RowRange, ...]
+    #: Weights of all rows, shape (n_rows,), or None; sources that read them from a column leave it None.
+    sample_weight: npt.NDArray[Any] | None = None
+
+    @property
+    def n_tasks(self) -> int:
+        return len(self.ranges)
+
+    @abstractmethod
+    def read(self, start: int, stop: int) -> Iterator[Block]:
+        """Read the rows start, ..., stop - 1, in blocks; blocks carry weights only where a column holds them."""
+
+    def leaves(self, leaf: Leaf, parameters: Delayed) -> list[Delayed]:
+        from dask import delayed
+
+        weights, self_without = self.sample_weight, self.without_weights()
+        source = delayed(self_without, pure=False, traverse=False)
+        task = delayed(_apply, pure=False, traverse=False)
+        return [
+            task(
+                leaf,
+                source,
+                part.start,
+                part.stop,
+                None if weights is None else weights[part.start : part.stop],
+                parameters,
+            )
+            for part in self.ranges
+        ]
+
+    def without_weights(self) -> RandomAccessRows:
+        """Return the same rows without `sample_weight`, so that a task is sent no weights but its own."""
+        if self.sample_weight is None:
+            return self
+        import copy
+
+        other = copy.copy(self)
+        other.sample_weight = None
+        return other
+
+    def blocks(self, part: RowRange) -> Iterator[Block]:
+        """Read one task's rows with their weights, here and now."""
+        weights = None if self.sample_weight is None else self.sample_weight[part.start : part.stop]
+        return weighted_blocks(self.read(part.start, part.stop), part.start, weights)
+
+
+def weighted_blocks(
+    blocks: Iterable[Block], start: int, sample_weight: npt.NDArray[Any] | None
+) -> Iterator[Block]:
+    """Attach weights, those of the rows from `start` on, to blocks of rows."""
+    for block in blocks:
+        if sample_weight is None:
+            yield block
+        else:
+            first = block.start - start
+            yield Block(block.x, sample_weight[first : first + len(block.x)], block.start)
+
+
+def _apply(
+    leaf: Leaf, source: RandomAccessRows, start: int, stop: int, sample_weight: npt.NDArray[Any] | None, parameters: Any
+) -> Any:
+    return leaf(weighted_blocks(source.read(start, stop), start, sample_weight), parameters)
+
+
+def check_dtype(dtype: np.dtype[Any], what: str) -> None:
+    """Raise RowsError unless a dtype is one of real numbers or booleans."""
+    if dtype.kind not in "fiub" or dtype.itemsize > 8:
+        raise RowsError(
+            f"{what} has dtype {dtype}; streamgmm needs float64, float32, float16, integers or booleans: convert it first"
+        )
+
+
+def check_two_dimensional(shape: tuple[int, ...], what: str) -> None:
+    """Raise RowsError unless a shape is (rows, features), neither of them zero."""
+    if len(shape) != 2:
+        raise RowsError(
+            f"{what} has {len(shape)} dimensions, shape {shape}; expected 2: (rows, features). "
+            "Reshape your data: reshape(-1, 1) where it has a single feature"
+        )
+    if shape[0] == 0:
+        raise RowsError(f"{what} has no rows (0 samples), shape {shape}; a minimum of 1 is required")
+    if shape[1] == 0:
+        raise RowsError(f"{what} has 0 feature(s) (shape={shape}) while a minimum of 1 is required.")
+
+
+def check_sample_weight(sample_weight: Any, n_rows: int) -> npt.NDArray[Any]:
+    """Return row weights as an array of shape (n_rows,); their values are checked when they are read."""
+    weights = np.asanyarray(sample_weight)
+    if weights.ndim == 0 and weights.dtype.kind in "fiub":
+        weights = np.full(n_rows, weights)
+    check_dtype(weights.dtype, "sample_weight")
+    if weights.shape != (n_rows,):
+        raise RowsError(f"sample_weight must have shape ({n_rows},), one weight per row; got {weights.shape}")
+    return weights

@@ -1,0 +1,187 @@
+"""Parquet: one file, a folder, a glob, hive partitions. Planned from the footers, read row group by row group."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from streamgmm.exceptions import RowsError
+from streamgmm.rows.base import Block, RandomAccessRows, RowRange
+from streamgmm.rows.cut import STORED_TASK_BYTES, check_piece, task_bytes
+from streamgmm.rows.tables import ArrowLayout
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    import pyarrow.dataset as pads
+
+#: Rows decoded at a time out of a row group.
+_BATCH_ROWS = 131_072
+
+
+@dataclass(frozen=True)
+class RowGroup:
+    """One row group of one file, and the partition values of that file."""
+
+    path: str
+    index: int
+    n_rows: int
+    partition: tuple[tuple[str, Any], ...]
+
+
+class ParquetRows(RandomAccessRows):
+    """The rows of Parquet files, in the order of the files' names.
+
+    Parameters
+    ----------
+    path : str
+        A file, a folder, or a glob; anything that fsspec opens.
+    columns : sequence of str, optional
+        The features; all columns but the weights where not given. Partition keys are used only where named.
+    weight_column : str, optional
+        The column that holds the weights of the rows.
+    memory_limit : int, optional
+        Bytes that a process may use.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        *,
+        columns: Sequence[str] | None = None,
+        weight_column: str | None = None,
+        memory_limit: int | None = None,
+    ) -> None:
+        dataset, schema, partition_names = _discover(path)
+        if columns is None:
+            file_schema = schema
+        else:
+            file_schema = _with_partition_keys(schema, dataset.schema, partition_names, columns)
+        self.description = path
+        self._layout = ArrowLayout.of_schema(file_schema, columns, weight_column, path)
+        self._groups = _row_groups(dataset, schema, self._layout, partition_names)
+        self._starts = [0, *accumulate(group.n_rows for group in self._groups)]
+        self.n_rows, self.n_features = self._starts[-1], self._layout.n_features
+        if self.n_rows == 0:
+            raise RowsError(f"{path} has no rows")
+        self.dtype, self.feature_names = self._layout.dtype, self._layout.feature_names
+        self.in_memory = False
+        self.ranges = self._cut(task_bytes(STORED_TASK_BYTES, memory_limit), memory_limit)
+
+    def _cut(self, target_bytes: int, memory_limit: int | None) -> tuple[RowRange, ...]:
+        """Cut into tasks of whole row groups, as many as fit; a batch of rows is all that must be in memory."""
+        row_bytes = self.dtype.itemsize * self.n_features
+        check_piece(min(_BATCH_ROWS, self.n_rows or 0) * row_bytes, memory_limit, self.description)
+        ranges: list[RowRange] = []
+        start = 0
+        for stop, following in zip(self._starts[1:], [*self._starts[2:], None], strict=True):
+            full = following is None or (following - start) * row_bytes > target_bytes
+            if full and stop > start:
+                ranges.append(RowRange(start, stop))
+                start = stop
+        return tuple(ranges)
+
+    def read(self, start: int, stop: int) -> Iterator[Block]:
+        import fsspec
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        first = bisect_right(self._starts, start) - 1
+        for number in range(first, len(self._groups)):
+            group, group_start = self._groups[number], self._starts[number]
+            if group_start >= stop:
+                break
+            at = group_start
+            partition = dict(group.partition)
+            names = [c for c in self._layout.read_columns if c not in partition]
+            with fsspec.open(group.path, "rb") as file, pq.ParquetFile(file) as parquet:
+                batches = parquet.iter_batches(_BATCH_ROWS, row_groups=[group.index], columns=names, use_threads=False)
+                for batch in batches:
+                    low, high = max(start, at), min(stop, at + batch.num_rows)
+                    if low < high:
+                        table = pa.Table.from_batches([batch.slice(low - at, high - low)])
+                        for name, value in partition.items():
+                            table = table.append_column(name, pa.array(np.full(table.num_rows, value)))
+                        yield self._layout.block(table, low)
+                    at += batch.num_rows
+                    if at >= stop:
+                        break
+
+
+def _discover(path: str) -> tuple[pads.Dataset, pa.Schema, tuple[str, ...]]:
+    """Find the files of a path; return them as a dataset, the schema of the files, and the partition keys' names."""
+    import fsspec
+    import pyarrow as pa
+    import pyarrow.dataset as pads
+
+    try:
+        filesystem, root = fsspec.core.url_to_fs(path)
+        if any(c in root for c in "*?["):
+            files = sorted(f for f in filesystem.glob(root) if filesystem.isfile(f))
+            if not files:
+                raise RowsError(f"{path} matches no file")
+        elif filesystem.isdir(root):
+            found = sorted(filesystem.find(root))
+            visible = [f for f in found if not any(p.startswith(("_", ".")) for p in _parts_below(f, root))]
+            files = [f for f in visible if f.endswith((".parquet", ".parq", ".pq"))] or visible
+            if not files:
+                raise RowsError(f"{path} is a folder without files")
+        elif filesystem.exists(root):
+            files = [root]
+        else:
+            raise RowsError(f"{path} does not exist")
+        partitioning = pads.partitioning(flavor="hive")
+        dataset = pads.dataset(files, filesystem=filesystem, format="parquet", partitioning=partitioning)
+        fragment = next(iter(dataset.get_fragments()))
+        schema = fragment.physical_schema
+    except pa.ArrowInvalid as error:
+        raise RowsError(f"{path} can't be read as Parquet: {error}") from error
+    names = tuple(name for name in dataset.schema.names if name not in schema.names)
+    return dataset, schema, names
+
+
+def _parts_below(file: str, root: str) -> list[str]:
+    return file[len(root) :].strip("/").split("/")
+
+
+def _with_partition_keys(
+    schema: pa.Schema, whole: pa.Schema, partition_names: tuple[str, ...], columns: Sequence[str]
+) -> pa.Schema:
+    for name in partition_names:
+        if name in columns:
+            schema = schema.append(whole.field(name))
+    return schema
+
+
+def _row_groups(
+    dataset: pads.Dataset, schema: pa.Schema, layout: ArrowLayout, partition_names: tuple[str, ...]
+) -> list[RowGroup]:
+    import pyarrow as pa
+    import pyarrow.dataset as pads
+
+    groups = []
+    unstrip = dataset.filesystem.handler.fs.unstrip_protocol if hasattr(dataset.filesystem, "handler") else str
+    for fragment in dataset.get_fragments():
+        try:
+            for column in layout.read_columns:
+                if column in partition_names:
+                    continue
+                found = fragment.physical_schema.field(column).type
+                if found != schema.field(column).type:
+                    raise RowsError(
+                        f"column {column!r} is {found} in {fragment.path} and {schema.field(column).type} in the first "
+                        "file: write the files with one schema"
+                    )
+            rows = [(g.id, g.num_rows) for g in fragment.row_groups]
+        except KeyError:
+            raise RowsError(f"{fragment.path} has no column {column!r}, which the first file has") from None
+        except (pa.ArrowInvalid, OSError) as error:
+            raise RowsError(f"{fragment.path} can't be read as Parquet: {error}") from error
+        keys = pads.get_partition_keys(fragment.partition_expression)
+        partition = tuple((k, v) for k, v in keys.items() if k in layout.read_columns and k in partition_names)
+        groups.extend(RowGroup(unstrip(fragment.path), index, n_rows, partition) for index, n_rows in rows)
+    return groups

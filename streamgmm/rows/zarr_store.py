@@ -1,0 +1,60 @@
+"""Zarr arrays, given as such or by the path of a store: formats 2 and 3, sharded or not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from streamgmm.exceptions import RowsError
+from streamgmm.rows.base import Block, RandomAccessRows, check_dtype, check_two_dimensional
+from streamgmm.rows.cut import STORED_TASK_BYTES, cut, task_bytes
+
+if TYPE_CHECKING:
+    import zarr
+
+
+class ZarrRows(RandomAccessRows):
+    """The rows of a 2-D Zarr array."""
+
+    def __init__(self, array: zarr.Array[Any], *, description: str, memory_limit: int | None = None) -> None:
+        self.description = description
+        check_two_dimensional(array.shape, description)
+        check_dtype(np.dtype(array.dtype), description)
+        self.array = array
+        self.n_rows, self.n_features = array.shape
+        self.dtype, self.feature_names = np.dtype(array.dtype), None
+        self.in_memory = type(array.store).__name__ == "MemoryStore"
+        row_bytes = self.dtype.itemsize * self.n_features
+        target = task_bytes(STORED_TASK_BYTES, memory_limit)
+        piece_rows = array.chunks[0]
+        if array.shards is not None and array.shards[0] * row_bytes <= target:
+            # A shard is one object: read it once, as a whole, where a task can hold it.
+            piece_rows = array.shards[0]
+        self.ranges = cut(self.n_rows, row_bytes, piece_rows, target, memory_limit=memory_limit, what=description)
+
+    def read(self, start: int, stop: int) -> Iterator[Block]:
+        yield Block(np.asarray(self.array[start:stop]), None, start)
+
+
+def open_zarr(path: str, *, memory_limit: int | None = None) -> ZarrRows:
+    """Open the array at a path: a store that is one array, an array inside a group, or a group with one 2-D array."""
+    import zarr
+
+    try:
+        node = zarr.open(path, mode="r")
+    except (FileNotFoundError, KeyError, ValueError, NotImplementedError) as error:
+        raise RowsError(f"{path} can't be opened as a Zarr array: {error}") from error
+    if isinstance(node, zarr.Array):
+        return ZarrRows(node, description=path, memory_limit=memory_limit)
+    arrays = {name: member for name, member in node.members(max_depth=None) if isinstance(member, zarr.Array)}
+    matrices = [name for name, member in arrays.items() if member.ndim == 2]
+    if len(matrices) != 1:
+        found = ", ".join(f"{path.rstrip('/')}/{name} {member.shape}" for name, member in sorted(arrays.items()))
+        raise RowsError(
+            f"{path} is a Zarr group with {len(matrices)} two-dimensional arrays; give the path of the array to use "
+            f"({found or 'it has no arrays'})"
+        )
+    name = matrices[0]
+    return ZarrRows(arrays[name], description=f"{path.rstrip('/')}/{name}", memory_limit=memory_limit)
