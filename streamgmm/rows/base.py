@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
+from copy import copy
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import numpy.typing as npt
 
-from streamgmm.exceptions import RowsError
+from streamgmm.exceptions import MissingValuesError, RowsError
 
 if TYPE_CHECKING:
     from dask.delayed import Delayed
+
+#: Where lengths are not known, the rows of part i are numbered from i times this.
+UNKNOWN_LENGTH_STRIDE = 2**40
 
 #: A leaf of a pass: from the blocks of one task and the parameters of the pass to a value that adds up with `+`.
 Leaf = Callable[[Iterable["Block"], Any], Any]
@@ -46,6 +50,32 @@ class RowRange:
     stop: int
 
 
+@dataclass(frozen=True)
+class Provenance:
+    """What errors about a row need to name it; small enough to send with every task."""
+
+    description: str
+    n_rows: int | None
+    feature_names: tuple[str, ...] | None
+
+    def place(self, row: int) -> str:
+        """Name a row by its index, or by its chunk and its place there where lengths are not known."""
+        if self.n_rows is None:
+            return f"row {row % UNKNOWN_LENGTH_STRIDE} of chunk {row // UNKNOWN_LENGTH_STRIDE}"
+        return f"row {row}"
+
+    def missing_values_error(self, row: int, feature: int | None, n_missing: int) -> MissingValuesError:
+        """Make the error for rows with missing values."""
+        where = self.place(row)
+        if feature is not None:
+            name = f" ({self.feature_names[feature]!r})" if self.feature_names else ""
+            where += f", column {feature}{name}"
+        return MissingValuesError(
+            f"{self.description} has NaN or inf in {n_missing} row(s), the first at {where}: clean them, or leave such "
+            "rows out with missing='drop'"
+        )
+
+
 class Rows(ABC):
     """A source of rows.
 
@@ -68,6 +98,11 @@ class Rows(ABC):
     dtype: np.dtype[Any]
     feature_names: tuple[str, ...] | None
     in_memory: bool
+
+    @property
+    def provenance(self) -> Provenance:
+        """What errors about a row need."""
+        return Provenance(self.description, self.n_rows, self.feature_names)
 
     @property
     @abstractmethod
@@ -117,10 +152,14 @@ class RandomAccessRows(Rows):
         """Return the same rows without `sample_weight`, so that a task is sent no weights but its own."""
         if self.sample_weight is None:
             return self
-        import copy
-
-        other = copy.copy(self)
+        other = copy(self)
         other.sample_weight = None
+        return other
+
+    def recut(self, ranges: tuple[RowRange, ...]) -> Self:
+        """Return the same rows cut into other tasks."""
+        other = copy(self)
+        other.ranges = ranges
         return other
 
     def blocks(self, part: RowRange) -> Iterator[Block]:

@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from streamgmm.exceptions import RowsError
-from streamgmm.rows.base import Block, Leaf, Rows, check_dtype, check_sample_weight
-from streamgmm.rows.tables import common_dtype, select_columns
+from streamgmm.rows.base import UNKNOWN_LENGTH_STRIDE, Block, Leaf, Rows, check_dtype, check_sample_weight
+from streamgmm.rows.tables import common_dtype, numpy_dtype_of_pandas, select_columns
 
 if TYPE_CHECKING:
     import dask.array as da
     import dask.dataframe as dd
     from dask.delayed import Delayed
-
-#: Where lengths are not known, the rows of part i are numbered from i times this.
-UNKNOWN_LENGTH_STRIDE = 2**40
-
 
 class DaskRows(Rows):
     """The rows of a 2-D Dask array; each chunk of rows is one task, fused with what makes the chunk."""
@@ -92,6 +88,26 @@ class DaskRows(Rows):
         )
         return [_unwrapped(result) for result in results.to_delayed().ravel()]
 
+    def map(self, leaf: Leaf, parameters: Any, *, n_columns: int | None, dtype: type) -> da.Array:
+        """Return a lazy array of what `leaf` gives for the rows of each chunk: shape (n,) or (n, n_columns)."""
+        import dask.array as da
+
+        shape = {"drop_axis": 1} if n_columns is None else {"chunks": (self.array.chunks[0], (n_columns,))}
+        return da.map_blocks(
+            _map_chunk,
+            self.array,
+            leaf=leaf,
+            starts=self.starts,
+            parameters=parameters,
+            dtype=dtype,
+            meta=np.empty((0,) if n_columns is None else (0, 0), dtype=dtype),
+            **shape,
+        )
+
+
+def _map_chunk(x: Any, *, leaf: Leaf, starts: tuple[int, ...], parameters: Any, block_id: Any) -> Any:
+    return leaf([Block(np.asarray(x), None, starts[block_id[0]])], parameters)
+
 
 def _fresh_token() -> str:
     import uuid
@@ -119,14 +135,8 @@ def rows_of_dataframe(
     """Make rows of a Dask DataFrame's numeric columns; each partition is one task."""
     what = "the Dask DataFrame X"
     chosen = select_columns(list(frame.columns), columns, weight_column, what)
-    dtype = common_dtype({c: np.dtype(getattr(frame.dtypes[c], "numpy_dtype", object)) if not isinstance(frame.dtypes[c], np.dtype) else frame.dtypes[c] for c in chosen}, what)
+    dtype = common_dtype({c: numpy_dtype_of_pandas(frame.dtypes[c]) for c in chosen}, what)
     array = frame[list(chosen)].astype(dtype).to_dask_array()
     weights = sample_weight if weight_column is None else frame[weight_column].to_dask_array()
     return DaskRows(array, description=what, feature_names=chosen, sample_weight=weights)
 
-
-def concatenated(parts: Iterable[da.Array]) -> da.Array:
-    """Concatenate arrays along the rows."""
-    import dask.array as da
-
-    return da.concatenate(list(parts), axis=0)

@@ -44,6 +44,7 @@ def open_rows(
     *,
     sample_weight: Any = None,
     columns: Sequence[str] | None = None,
+    default_columns: Sequence[str] | None = None,
     memory_limit: int | None = None,
 ) -> Rows:
     """Make `Rows` of data of any supported kind.
@@ -56,6 +57,8 @@ def open_rows(
         Weights of the rows, or the name of the column that holds them.
     columns : sequence of str, optional
         The features of a table.
+    default_columns : sequence of str, optional
+        The same where `columns` is not given, and nothing to what has no named columns.
     memory_limit : int, optional
         Bytes that a process may use.
 
@@ -72,6 +75,8 @@ def open_rows(
 
         _no_columns(columns, weight_column, "a Dask array")
         return DaskRows(source, sample_weight=weights)
+    if columns is None and default_columns is not None and _has_columns(source, kind):
+        columns = default_columns
     if kind == "dask.dataframe":
         from streamgmm.rows.collections import rows_of_dataframe
 
@@ -83,6 +88,12 @@ def open_rows(
         assert rows.n_rows is not None
         rows.sample_weight = check_sample_weight(weights, rows.n_rows)
     return rows
+
+
+def _has_columns(source: Any, kind: str) -> bool:
+    if isinstance(source, (str, os.PathLike)):
+        return _kind_of_path(os.fspath(source)) == "parquet"
+    return kind in ("pyarrow", "dask.dataframe")
 
 
 def _random_access(

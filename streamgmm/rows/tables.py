@@ -64,7 +64,7 @@ class PandasRows(RandomAccessRows):
         names = list(frame.columns)
         chosen = select_columns(names, columns, weight_column, self.description)
         check_two_dimensional((len(frame), len(chosen)), self.description)
-        dtypes = {c: _numpy_dtype_of_pandas(frame.dtypes[c]) for c in chosen}
+        dtypes = {c: numpy_dtype_of_pandas(frame.dtypes[c]) for c in chosen}
         self.dtype = common_dtype(dtypes, self.description)
         self.frame = frame[list(chosen)]
         self.n_rows, self.n_features = len(frame), len(chosen)
@@ -84,7 +84,8 @@ class PandasRows(RandomAccessRows):
             yield Block(part.to_numpy(dtype=self.dtype), None, start)
 
 
-def _numpy_dtype_of_pandas(dtype: Any) -> np.dtype[Any]:
+def numpy_dtype_of_pandas(dtype: Any) -> np.dtype[Any]:
+    """Return the dtype that a pandas column's values have as an array; object where they are no numbers."""
     if isinstance(dtype, np.dtype):
         return dtype
     # Nullable and Arrow-backed columns: a missing value becomes NaN, so integers become float64.

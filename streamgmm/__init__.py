@@ -1,0 +1,39 @@
+"""Gaussian mixtures for data that does not fit in memory: out of core, streaming and distributed, on Dask.
+
+The public names are loaded when they are first used, so that importing the package costs next to nothing.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "GaussianMixture": "streamgmm.estimator",
+    "StopReason": "streamgmm.fitting.stopping",
+    "load": "streamgmm.model_file",
+    "save": "streamgmm.model_file",
+    "write_predictions": "streamgmm.predictions",
+}
+
+__all__ = ["GaussianMixture", "StopReason", "exceptions", "load", "save", "write_predictions"]
+
+if TYPE_CHECKING:
+    from streamgmm import exceptions
+    from streamgmm.estimator import GaussianMixture
+    from streamgmm.fitting.stopping import StopReason
+    from streamgmm.model_file import load, save
+    from streamgmm.predictions import write_predictions
+
+
+def __getattr__(name: str) -> Any:
+    from importlib import import_module
+
+    if name == "exceptions":
+        return import_module("streamgmm.exceptions")
+    if name in _HOMES:
+        return getattr(import_module(_HOMES[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,444 @@
+"""`GaussianMixture`: validate, call fitting, set attributes."""
+
+from __future__ import annotations
+
+import numbers
+import warnings
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+import numpy.typing as npt
+from sklearn.base import BaseEstimator, DensityMixin
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.utils import check_random_state
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from streamgmm.exceptions import InputError, RowsError
+from streamgmm.fitting import em
+from streamgmm.fitting.fit import FitResult, Settings, fit
+from streamgmm.fitting.initialization import INIT_PARAMS, GivenStart
+from streamgmm.fitting.stopping import StopReason
+from streamgmm.memory import parse_memory_limit
+from streamgmm.mixture.arrays import Floats, Integers
+from streamgmm.mixture.families import FAMILIES
+from streamgmm.mixture.parameters import MixtureParameters
+from streamgmm.predictions import LogLikelihood, log_likelihood, predict
+from streamgmm.progress import reporter
+from streamgmm.rows.base import Rows
+from streamgmm.rows.open import is_stored, kind_of, open_rows
+
+if TYPE_CHECKING:
+    import dask.array as da
+
+    Result = npt.NDArray[Any] | da.Array
+
+_MISSING = ("raise", "drop")
+
+
+class GaussianMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
+    """A Gaussian mixture, fitted by expectation-maximisation to any number of rows.
+
+    Names and meanings are those of `sklearn.mixture.GaussianMixture`. What differs: the rows may be larger than memory
+    (a Dask array or DataFrame, a `zarr.Array`, or the path of a Zarr store, of Parquet files or of a .npy file), they may
+    have weights, and `tol` and `reg_covar` have other defaults.
+
+    Parameters
+    ----------
+    n_components : int, default=1
+        Number of components.
+    covariance_type : {"full", "tied", "diag", "spherical"}, default="full"
+        A covariance matrix for each component, one for all, one variance per component and feature, or one per
+        component.
+    tol : float, default=1e-4
+        EM stops when the estimated distance of the mean log-likelihood to its optimum is under this, in nats per row.
+        With 0 it runs all `max_iter` iterations.
+    reg_covar : float or "auto", default="auto"
+        What keeps covariances regular. A number is added to their diagonals, in the data's units squared, as in
+        scikit-learn; 0 adds nothing. "auto" is a penalty that draws each covariance towards the data's own, with the
+        weight of 2 / sqrt(rows) rows: it does not depend on units and vanishes as rows are added [1]_.
+    max_iter : int, default=200
+        Most iterations of EM. Each reads all rows once.
+    n_init : int, default=1
+        Number of starts. Where it is more than 1, each is run on a sample of the rows, and the best goes on.
+    init_params : {"k-means++", "kmeans", "random", "random_from_data"}, default="k-means++"
+        How the start is made, from a sample of the rows in coordinates in which the data is white: components around
+        centres that k-means++ draws, from a whole k-means, of random responsibilities, or around random rows.
+    weights_init : array-like of shape (n_components,), default=None
+        Mixing proportions to start from.
+    means_init : array-like of shape (n_components, n_features), default=None
+        Means to start from.
+    precisions_init : array-like, default=None
+        Inverse covariances to start from, in the shape of `precisions_`.
+    random_state : int, RandomState instance or None, default=None
+        Where the sample, the starts and `sample` get their randomness from. An int gives the same fit every time, on
+        any scheduler and any number of workers.
+    warm_start : bool, default=False
+        Whether `fit` starts from the parameters of the fit before, where there was one.
+    verbose : int, default=0
+        1 for a progress bar on a terminal (lines elsewhere), 2 for a line per iteration; on standard error.
+    verbose_interval : int, default=10
+        Iterations between the lines.
+    missing : {"raise", "drop"}, default="raise"
+        What to do with rows that have a NaN or an infinity: raise `MissingValuesError`, or leave them out.
+    memory_limit : int or str, default=None
+        Memory that a process may use for rows, in bytes or as in "2GB": the rows are read in smaller pieces where that
+        is needed, and data whose chunks can't be read within it is refused. None reads pieces of 64 MiB.
+    callback : callable, default=None
+        Called with the state of the fit (`streamgmm.fitting.em.State`) after every iteration. What it raises ends the
+        fit.
+
+    Attributes
+    ----------
+    weights_ : ndarray of shape (n_components,), float64
+        Mixing proportions. Fewer than `n_components` where components were left out (a `ComponentWarning` says so).
+    means_ : ndarray of shape (n_components, n_features), float64
+    covariances_ : ndarray, float64
+        Of shape (n_components, n_features, n_features) if "full", (n_features, n_features) if "tied", (n_components,
+        n_features) if "diag", (n_components,) if "spherical".
+    precisions_ : ndarray, float64
+        Inverse covariances, in the shape of `covariances_`.
+    precisions_cholesky_ : ndarray, float64
+        Upper-triangular factors U with precision = U U' (1 / sd if "diag" or "spherical"), in that shape too.
+    converged_ : bool
+        Whether the estimated distance to the optimum came under `tol`.
+    n_iter_ : int
+        Iterations done.
+    lower_bound_ : float
+        Mean log-likelihood of a row in nats (less the penalty of ``reg_covar="auto"``), at the parameters that entered
+        the last iteration; those found by it are at least as good.
+    lower_bounds_ : ndarray of shape (n_iter_,), float64
+        The same for every iteration.
+    stop_reason_ : StopReason
+        Why the fit stopped, with its `advice`.
+    n_missing_ : int
+        Rows that were left out because of a missing value.
+    n_features_in_ : int
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Where the rows had names for their features.
+
+    References
+    ----------
+    .. [1] Chen & Tan, "Inference for multivariate normal mixtures", Journal of Multivariate Analysis 100 (2009).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from streamgmm import GaussianMixture
+    >>> x = np.array([[1.0, 2], [1, 4], [1, 0], [10, 2], [10, 4], [10, 0]])
+    >>> model = GaussianMixture(n_components=2, covariance_type="diag", random_state=0).fit(x)
+    >>> np.sort(model.means_[:, 0]).round(2)
+    array([ 1., 10.])
+    """
+
+    def __init__(
+        self,
+        n_components: int = 1,
+        *,
+        covariance_type: str = "full",
+        tol: float = 1e-4,
+        reg_covar: float | str = "auto",
+        max_iter: int = 200,
+        n_init: int = 1,
+        init_params: str = "k-means++",
+        weights_init: npt.ArrayLike | None = None,
+        means_init: npt.ArrayLike | None = None,
+        precisions_init: npt.ArrayLike | None = None,
+        random_state: int | np.random.RandomState | None = None,
+        warm_start: bool = False,
+        verbose: int = 0,
+        verbose_interval: int = 10,
+        missing: str = "raise",
+        memory_limit: int | str | None = None,
+        callback: Callable[[em.State], None] | None = None,
+    ) -> None:
+        self.n_components = n_components
+        self.covariance_type = covariance_type
+        self.tol = tol
+        self.reg_covar = reg_covar
+        self.max_iter = max_iter
+        self.n_init = n_init
+        self.init_params = init_params
+        self.weights_init = weights_init
+        self.means_init = means_init
+        self.precisions_init = precisions_init
+        self.random_state = random_state
+        self.warm_start = warm_start
+        self.verbose = verbose
+        self.verbose_interval = verbose_interval
+        self.missing = missing
+        self.memory_limit = memory_limit
+        self.callback = callback
+
+    # Fitting
+
+    def fit(
+        self, X: Any, y: None = None, sample_weight: Any = None, *, columns: Sequence[str] | None = None
+    ) -> Self:
+        """Fit the mixture.
+
+        Parameters
+        ----------
+        X : array-like, table, Dask collection, zarr.Array, str or path of shape (n_samples, n_features)
+            The rows. Stores are read anew in each pass; nothing is kept or persisted.
+        y : None
+            Ignored; there for scikit-learn.
+        sample_weight : array-like of shape (n_samples,), or str, default=None
+            How many rows each row stands for, or the column of a table that says so. A row of weight 0 is absent.
+        columns : sequence of str, default=None
+            The features of a table; all columns but the weights where not given.
+
+        Returns
+        -------
+        GaussianMixture
+            The estimator itself.
+
+        Raises
+        ------
+        InputError
+            If a parameter or the rows can't be used; the message names what was found and what to do.
+        """
+        self._check_parameters()
+        rows = self._rows(X, sample_weight=sample_weight, columns=columns, reset=True)
+        settings = self._settings(rows)
+        with reporter(self.verbose, self.verbose_interval, self.max_iter) as report:
+
+            def after_iteration(state: em.State) -> None:
+                report(state)
+                if self.callback is not None:
+                    self.callback(state)
+
+            result = fit(rows, settings, after_iteration)
+        self._set_attributes(result)
+        if result.state.stop_reason is StopReason.MAX_ITER and self.tol > 0:
+            warnings.warn(
+                f"the fit stopped after max_iter={self.max_iter} iterations, an estimated {result.state.gap:.1e} nats "
+                f"per row from its optimum (tol={self.tol:g}): {StopReason.MAX_ITER.advice}",
+                ConvergenceWarning,
+                stacklevel=2,
+            )
+        return self
+
+    def fit_predict(
+        self, X: Any, y: None = None, sample_weight: Any = None, *, columns: Sequence[str] | None = None
+    ) -> Result:
+        """Fit the mixture and return the label of each row; as `fit` and then `predict`."""
+        self.fit(X, y, sample_weight, columns=columns)
+        if isinstance(sample_weight, str):
+            columns = self._feature_names()
+        return self.predict(X, columns=columns)
+
+    # Evaluating
+
+    def predict(self, X: Any, *, columns: Sequence[str] | None = None) -> Result:
+        """Return the most probable component of each row.
+
+        Parameters
+        ----------
+        X : array-like, table, Dask collection, zarr.Array, str or path of shape (n_samples, n_features)
+            The rows.
+        columns : sequence of str, default=None
+            The features of a table; those of the fit where it had names.
+
+        Returns
+        -------
+        ndarray or dask.array.Array of shape (n_samples,), int64
+            A NumPy array for rows in memory, a lazy Dask array for others. With ``missing="drop"``, -1 where a value is
+            missing.
+        """
+        return self._predict(X, "labels", columns)
+
+    def predict_proba(self, X: Any, *, columns: Sequence[str] | None = None) -> Result:
+        """Return the probability of each component given each row, as `predict`.
+
+        Returns
+        -------
+        ndarray or dask.array.Array of shape (n_samples, n_components), float64
+        """
+        return self._predict(X, "proba", columns)
+
+    def score_samples(self, X: Any, *, columns: Sequence[str] | None = None) -> Result:
+        """Return the log-density of each row in nats, as `predict`.
+
+        Returns
+        -------
+        ndarray or dask.array.Array of shape (n_samples,), float64
+        """
+        return self._predict(X, "log_density", columns)
+
+    def score(
+        self, X: Any, y: None = None, sample_weight: Any = None, *, columns: Sequence[str] | None = None
+    ) -> float:
+        """Return the mean log-likelihood per row, in nats; reads the rows once."""
+        return self._log_likelihood(X, sample_weight, columns).mean
+
+    def aic(self, X: Any, sample_weight: Any = None, *, columns: Sequence[str] | None = None) -> float:
+        """Return Akaike's information criterion of the mixture on the rows; the lower the better."""
+        return -2.0 * self._log_likelihood(X, sample_weight, columns).total + 2.0 * self._parameters().n_parameters
+
+    def bic(self, X: Any, sample_weight: Any = None, *, columns: Sequence[str] | None = None) -> float:
+        """Return the Bayesian information criterion of the mixture on the rows; the lower the better."""
+        found = self._log_likelihood(X, sample_weight, columns)
+        return -2.0 * found.total + self._parameters().n_parameters * float(np.log(found.sum_weight))
+
+    def sample(self, n_samples: int = 1) -> tuple[Floats, Integers]:
+        """Draw rows from the mixture.
+
+        Returns
+        -------
+        X : ndarray of shape (n_samples, n_features), float64
+            Grouped by component.
+        y : ndarray of shape (n_samples,), int64
+            The component of each.
+        """
+        parameters = self._parameters()
+        if not isinstance(n_samples, numbers.Integral) or n_samples < 1:
+            raise InputError(
+                f"Invalid value for 'n_samples': {n_samples!r}. The sampling requires at least one sample."
+            )
+        rng = check_random_state(self.random_state)
+        counts = rng.multinomial(n_samples, parameters.weights / parameters.weights.sum())
+        lower = np.linalg.cholesky(parameters.full_covariances())
+        x = np.concatenate(
+            [
+                mean + rng.standard_normal((count, parameters.n_features)) @ factor.T
+                for mean, factor, count in zip(parameters.means, lower, counts, strict=True)
+            ]
+        )
+        return x, np.repeat(np.arange(parameters.n_components), counts)
+
+    def save(self, path: str) -> None:
+        """Write the fitted mixture to a file that holds no code; see `streamgmm.load`."""
+        from streamgmm.model_file import save
+
+        save(self, path)
+
+    # Inner workings
+
+    def _predict(self, X: Any, kind: str, columns: Sequence[str] | None) -> Result:
+        check_is_fitted(self)
+        rows = self._rows(X, sample_weight=None, columns=columns, reset=False)
+        return predict(rows, self._parameters(), kind, missing=self.missing)
+
+    def _log_likelihood(self, X: Any, sample_weight: Any, columns: Sequence[str] | None) -> LogLikelihood:
+        check_is_fitted(self)
+        rows = self._rows(X, sample_weight=sample_weight, columns=columns, reset=False)
+        return log_likelihood(rows, self._parameters(), missing=self.missing)
+
+    def _parameters(self) -> MixtureParameters:
+        check_is_fitted(self)
+        return MixtureParameters(
+            self.covariance_type, self.weights_, self.means_, self.covariances_, self.precisions_cholesky_
+        )
+
+    def _feature_names(self) -> tuple[str, ...] | None:
+        names = getattr(self, "feature_names_in_", None)
+        return None if names is None else tuple(names)
+
+    def _rows(self, X: Any, *, sample_weight: Any, columns: Sequence[str] | None, reset: bool) -> Rows:
+        """Open rows of any kind, and check them (`reset=False`) against those of the fit."""
+        memory_limit = parse_memory_limit(self.memory_limit)
+        tabular = kind_of(X) in ("pandas", "pyarrow", "dask.dataframe")
+        if not tabular and not is_stored(X):
+            # Lists, arrays, anything that scikit-learn can turn into an array; missing values are found by the pass.
+            X = validate_data(self, X, reset=reset, dtype=None, ensure_all_finite=False, ensure_min_samples=1)
+            if X.dtype.kind not in "fiub" or X.dtype.itemsize > 8:
+                X = validate_data(self, X, reset=reset, dtype=np.float64, ensure_all_finite=False)
+        elif kind_of(X) == "pandas" and columns is None and not isinstance(sample_weight, str):
+            validate_data(self, X, reset=reset, skip_check_array=True)
+        rows = open_rows(
+            X,
+            sample_weight=sample_weight,
+            columns=columns,
+            default_columns=None if reset else self._feature_names(),
+            memory_limit=memory_limit,
+        )
+        if reset:
+            self.n_features_in_ = rows.n_features
+            if rows.feature_names is not None:
+                self.feature_names_in_ = np.asarray(rows.feature_names, dtype=object)
+            elif hasattr(self, "feature_names_in_"):
+                del self.feature_names_in_
+        elif rows.n_features != self.n_features_in_:
+            raise RowsError(
+                f"X has {rows.n_features} features, but {type(self).__name__} is expecting {self.n_features_in_} "
+                "features as input"
+            )
+        return rows
+
+    def _check_parameters(self) -> None:
+        """Check the parameters' values; those that depend on the rows are checked when these are known."""
+        _check_integer("n_components", self.n_components, 1)
+        _check_integer("max_iter", self.max_iter, 1)
+        _check_integer("n_init", self.n_init, 1)
+        _check_integer("verbose", int(self.verbose), 0)
+        _check_integer("verbose_interval", self.verbose_interval, 1)
+        _check_option("covariance_type", self.covariance_type, tuple(FAMILIES))
+        _check_option("init_params", self.init_params, INIT_PARAMS)
+        _check_option("missing", self.missing, _MISSING)
+        _check_not_negative("tol", self.tol)
+        if isinstance(self.reg_covar, str):
+            _check_option("reg_covar", self.reg_covar, ("auto",))
+        else:
+            _check_not_negative("reg_covar", self.reg_covar)
+        if self.callback is not None and not callable(self.callback):
+            raise InputError(f"callback must be callable or None, got {self.callback!r}")
+
+    def _settings(self, rows: Rows) -> Settings:
+        given: tuple[Any, Any, Any] = (self.weights_init, self.means_init, self.precisions_init)
+        n_components = self.n_components
+        if self.warm_start and hasattr(self, "means_"):
+            if self.means_.shape[1] != rows.n_features:
+                raise InputError(
+                    f"warm_start=True, but the fit before had {self.means_.shape[1]} features and X has "
+                    f"{rows.n_features}: use warm_start=False"
+                )
+            given, n_components = (self.weights_, self.means_, self.precisions_), len(self.weights_)
+        return Settings(
+            n_components=n_components,
+            covariance_type=self.covariance_type,
+            tol=float(self.tol),
+            reg_covar=self.reg_covar if isinstance(self.reg_covar, str) else float(self.reg_covar),
+            max_iter=self.max_iter,
+            n_init=self.n_init,
+            init_params=self.init_params,
+            given=GivenStart.checked(FAMILIES[self.covariance_type], n_components, rows.n_features, *given),
+            missing=self.missing,
+            memory_limit=parse_memory_limit(self.memory_limit),
+            seed=int(check_random_state(self.random_state).randint(2**31 - 1)),
+        )
+
+    def _set_attributes(self, result: FitResult) -> None:
+        parameters, state = result.parameters, result.state
+        self.weights_ = parameters.weights
+        self.means_ = parameters.means
+        self.covariances_ = parameters.covariances
+        self.precisions_cholesky_ = parameters.precisions_cholesky
+        self.precisions_ = parameters.precisions
+        self.converged_ = state.stop_reason is StopReason.CONVERGED
+        self.n_iter_ = state.n_iter
+        self.lower_bounds_ = np.array(state.lower_bounds)
+        self.lower_bound_ = float(state.lower_bounds[-1])
+        self.stop_reason_ = state.stop_reason
+        self.n_missing_ = result.survey.n_missing
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        # Missing values are found by the pass that reads them, not when the rows are given.
+        tags.input_tags.allow_nan = self.missing == "drop"
+        return tags
+
+
+def _check_integer(name: str, value: Any, smallest: int) -> None:
+    if not isinstance(value, numbers.Integral) or isinstance(value, bool) or value < smallest:
+        raise InputError(f"{name} must be an integer of at least {smallest}, got {value!r}")
+
+
+def _check_not_negative(name: str, value: Any) -> None:
+    if not isinstance(value, numbers.Real) or isinstance(value, bool) or not np.isfinite(value) or value < 0:
+        raise InputError(f"{name} must be a finite number of at least 0, got {value!r}")
+
+
+def _check_option(name: str, value: Any, options: Sequence[str]) -> None:
+    if value not in options:
+        raise InputError(f"{name} must be one of {', '.join(map(repr, options))}; got {value!r}")

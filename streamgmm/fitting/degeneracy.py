@@ -1,0 +1,121 @@
+"""Components that starve or collapse: seeded again, and dropped where that does not help."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+
+import numpy as np
+
+from streamgmm.exceptions import ComponentWarning, SingularCovarianceError
+from streamgmm.mixture.arrays import Floats, Integers
+from streamgmm.mixture.e_step import evaluate
+from streamgmm.mixture.families import CovarianceFamily
+from streamgmm.mixture.m_step import Moments
+from streamgmm.mixture.parameters import MixtureParameters
+
+#: A covariance whose smallest eigenvalue, next to the data's own, is under this has collapsed onto a few rows.
+SMALLEST_EIGENVALUE = 1e-8
+#: A component is seeded again so many times, and then dropped.
+MAX_RESEEDS = 2
+#: A new seed is drawn among this share of the sample, the rows that the mixture explains worst.
+_LOW_DENSITY_SHARE = 0.1
+
+
+@dataclass(frozen=True)
+class Repair:
+    """What became of an M-step's components.
+
+    Attributes
+    ----------
+    parameters : MixtureParameters
+    kept : ndarray of shape (K',)
+        Which of the components are still there.
+    n_reseeds : ndarray of shape (K',)
+        How often each was seeded again so far.
+    """
+
+    parameters: MixtureParameters
+    kept: Integers
+    n_reseeds: Integers
+
+
+def degenerate_components(family: CovarianceFamily, moments: Moments, component_weights: Floats) -> Integers:
+    """Return the components that starve (too few rows for their covariance) or have collapsed.
+
+    Where the data has too few rows for every component, half an even share is enough not to starve.
+    """
+    n_components, n_features = moments.means.shape
+    enough = min(family.min_rows(n_features), component_weights.sum() / (2 * n_components))
+    starved = component_weights < enough
+    if not family.shared and n_components > 1:
+        starved |= ~(family.smallest_eigenvalues(moments.covariances) >= SMALLEST_EIGENVALUE)
+    return np.flatnonzero(starved)
+
+
+def repair(
+    family: CovarianceFamily,
+    moments: Moments,
+    bad: Integers,
+    n_reseeds: Integers,
+    sample: Floats,
+    seed: int,
+) -> Repair:
+    """Seed the bad components again at rows of low density, or drop those for which that was tried.
+
+    Parameters
+    ----------
+    family : CovarianceFamily
+    moments : Moments
+        The M-step's result, in the frame's coordinates.
+    bad : ndarray of int
+        The components to repair.
+    n_reseeds : ndarray of shape (K,)
+        How often each was seeded again so far.
+    sample : ndarray of shape (n, n_features)
+        Rows to draw seeds from, in the frame's coordinates.
+    seed : int
+        Of the random choice.
+    """
+    n_components = len(moments.weights)
+    good = np.setdiff1d(np.arange(n_components), bad)
+    if not len(good):
+        raise SingularCovarianceError(
+            "every component has collapsed onto a few rows: use reg_covar='auto', a larger reg_covar, fewer components, "
+            "or another covariance_type"
+        )
+    healthy = MixtureParameters.from_covariances(
+        family.name,
+        moments.weights[good] / moments.weights[good].sum(),
+        moments.means[good],
+        family.select(moments.covariances, good),
+    )
+    again = bad[n_reseeds[bad] < MAX_RESEEDS]
+    dropped = np.setdiff1d(bad, again)
+    if len(dropped):
+        warnings.warn(
+            f"{len(dropped)} of {n_components} components starved or collapsed again and again and were left out: the "
+            "data seems to have fewer clusters; try a smaller n_components",
+            ComponentWarning,
+            stacklevel=2,
+        )
+    kept = np.setdiff1d(np.arange(n_components), dropped)
+    weights, means = moments.weights.copy(), moments.means.copy()
+    covariances = moments.covariances.copy()
+    if len(again):
+        log_prob = evaluate(sample, healthy, log_prob=True).log_prob
+        n_low = max(len(again), int(_LOW_DENSITY_SHARE * len(sample)))
+        low = np.argsort(log_prob, kind="stable")[:n_low]
+        rng = np.random.default_rng(seed)
+        means[again] = sample[rng.choice(low, size=len(again), replace=len(low) < len(again))]
+        weights[again] = 1.0 / n_components
+        if not family.shared:
+            share = healthy.weights.reshape((-1,) + (1,) * (healthy.covariances.ndim - 1))
+            covariances[again] = (share * healthy.covariances).sum(axis=0)
+    weights = weights[kept] / weights[kept].sum()
+    parameters = MixtureParameters.from_covariances(
+        family.name, weights, means[kept], family.select(covariances, kept)
+    )
+    counts = n_reseeds.copy()
+    counts[again] += 1
+    return Repair(parameters, kept, counts[kept])

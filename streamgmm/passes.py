@@ -1,0 +1,134 @@
+"""One pass over the rows on Dask: a leaf per task, a fixed tree above them. The only module that knows schedulers.
+
+    leaves    (a range of the source, the parameters) -> a value        loading and computing are one task
+    tree      groups of 8, by the task's index, never by arrival        values add up with `+`
+
+The parameters are in the graph once. The same graph runs on the synchronous, the threaded and the distributed
+scheduler, and gives the same bits on each.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import reduce
+from operator import add
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from streamgmm.blas import one_blas_thread
+from streamgmm.rows.base import Block, Leaf, RandomAccessRows, Rows
+
+if TYPE_CHECKING:
+    import dask.array as da
+
+#: Values that one node of the tree adds up.
+GROUP = 8
+
+
+@dataclass(frozen=True)
+class _OneThread:
+    """A leaf that keeps BLAS at one thread while it runs."""
+
+    leaf: Leaf
+
+    def __call__(self, blocks: Iterable[Block], parameters: Any) -> Any:
+        with one_blas_thread():
+            return self.leaf(blocks, parameters)
+
+
+def run_pass(rows: Rows, leaf: Leaf, parameters: Any) -> Any:
+    """Read all rows once; return the sum of what `leaf` gives for each task.
+
+    Parameters
+    ----------
+    rows : Rows
+    leaf : callable
+        ``leaf(blocks, parameters)`` returns a value that adds up with ``+``; a pure function that can be pickled
+        wherever the rows are not in this process's memory.
+    parameters : object
+        Sent to the tasks once.
+
+    Notes
+    -----
+    Runs where `dask.compute` would: on the active `distributed.Client`, else on the scheduler that Dask is configured
+    for, else on threads. Rows in this process's memory never leave it; a single task of such runs at once, with no
+    graph.
+    """
+    import dask
+
+    if rows.in_memory and isinstance(rows, RandomAccessRows) and rows.n_tasks == 1:
+        return _OneThread(leaf)(rows.blocks(rows.ranges[0]), parameters)
+    node = dask.delayed(parameters, pure=False, traverse=False)
+    values = rows.leaves(_OneThread(leaf), node)
+    combine = dask.delayed(_add_up, pure=False, traverse=False)
+    while len(values) > 1:
+        values = [combine(*values[start : start + GROUP]) for start in range(0, len(values), GROUP)]
+    # The driver's own limit outlasts the tasks, so that threads which overlap don't switch it on and off.
+    with one_blas_thread():
+        (result,) = dask.compute(values[0], **_scheduler(rows))
+    return result
+
+
+def _add_up(*values: Any) -> Any:
+    return reduce(add, values)
+
+
+def _scheduler(rows: Rows) -> dict[str, Any]:
+    """Keep rows that are in this process's memory on schedulers of this process."""
+    import dask
+
+    configured = dask.config.get("scheduler", None)
+    if rows.in_memory and configured not in ("synchronous", "sync", "single-threaded", "threads"):
+        return {"scheduler": "threads"}
+    return {}
+
+
+def map_rows(
+    rows: RandomAccessRows, leaf: Leaf, parameters: Any, *, n_columns: int | None, dtype: npt.DTypeLike
+) -> da.Array:
+    """Return a lazy Dask array of what `leaf` gives for each task's rows: one chunk per task.
+
+    `leaf` returns an array of shape (n,) or (n, n_columns).
+    """
+    import dask
+    import dask.array as da
+
+    node = dask.delayed(parameters, pure=False, traverse=False)
+    parts = []
+    for part, value in zip(rows.ranges, rows.leaves(_OneThread(leaf), node), strict=True):
+        n = part.stop - part.start
+        shape = (n,) if n_columns is None else (n, n_columns)
+        parts.append(da.from_delayed(value, shape=shape, meta=np.empty((0,) * len(shape), dtype=dtype)))
+    return da.concatenate(parts, axis=0)
+
+
+@dataclass(frozen=True)
+class WriteInto:
+    """A leaf that writes what `function` gives for each block into an array, and returns how many rows it wrote."""
+
+    function: Leaf
+    out: npt.NDArray[Any]
+
+    def __call__(self, blocks: Iterable[Block], parameters: Any) -> int:
+        n = 0
+        for block in blocks:
+            self.out[block.start : block.start + len(block.x)] = self.function([block], parameters)
+            n += len(block.x)
+        return n
+
+
+def fill_from_rows(
+    rows: RandomAccessRows, leaf: Leaf, parameters: Any, *, n_columns: int | None, dtype: npt.DTypeLike
+) -> npt.NDArray[Any]:
+    """Return an array of what `leaf` gives for rows that are in this process's memory."""
+    if rows.n_rows is None:
+        raise TypeError("rows in memory have a known number")
+    out = np.empty((rows.n_rows,) if n_columns is None else (rows.n_rows, n_columns), dtype=dtype)
+    run_pass(rows, WriteInto(leaf, out), parameters)
+    return out
+
+
+__all__ = ["GROUP", "fill_from_rows", "map_rows", "run_pass"]
