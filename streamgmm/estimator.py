@@ -224,8 +224,6 @@ class GaussianMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
     ) -> Result:
         """Fit the mixture and return the label of each row; as `fit` and then `predict`."""
         self.fit(X, y, sample_weight, columns=columns)
-        if isinstance(sample_weight, str):
-            columns = self._feature_names()
         return self.predict(X, columns=columns)
 
     # Evaluating
@@ -270,16 +268,16 @@ class GaussianMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
         self, X: Any, y: None = None, sample_weight: Any = None, *, columns: Sequence[str] | None = None
     ) -> float:
         """Return the mean log-likelihood per row, in nats; reads the rows once."""
-        return self._log_likelihood(X, sample_weight, columns).mean
+        return self.log_likelihood(X, sample_weight, columns=columns).mean
 
     def aic(self, X: Any, sample_weight: Any = None, *, columns: Sequence[str] | None = None) -> float:
         """Return Akaike's information criterion of the mixture on the rows; the lower the better."""
-        return -2.0 * self._log_likelihood(X, sample_weight, columns).total + 2.0 * self._parameters().n_parameters
+        return -2.0 * self.log_likelihood(X, sample_weight, columns=columns).total + 2.0 * self.parameters().n_parameters
 
     def bic(self, X: Any, sample_weight: Any = None, *, columns: Sequence[str] | None = None) -> float:
         """Return the Bayesian information criterion of the mixture on the rows; the lower the better."""
-        found = self._log_likelihood(X, sample_weight, columns)
-        return -2.0 * found.total + self._parameters().n_parameters * float(np.log(found.sum_weight))
+        found = self.log_likelihood(X, sample_weight, columns=columns)
+        return -2.0 * found.total + self.parameters().n_parameters * float(np.log(found.sum_weight))
 
     def sample(self, n_samples: int = 1) -> tuple[Floats, Integers]:
         """Draw rows from the mixture.
@@ -291,7 +289,7 @@ class GaussianMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
         y : ndarray of shape (n_samples,), int64
             The component of each.
         """
-        parameters = self._parameters()
+        parameters = self.parameters()
         if not isinstance(n_samples, numbers.Integral) or n_samples < 1:
             raise InputError(
                 f"Invalid value for 'n_samples': {n_samples!r}. The sampling requires at least one sample."
@@ -313,23 +311,32 @@ class GaussianMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
 
         save(self, path)
 
-    # Inner workings
+    # For what stands beside the estimator: files, plots, the command line
 
-    def _predict(self, X: Any, kind: str, columns: Sequence[str] | None) -> Result:
-        check_is_fitted(self)
-        rows = self._rows(X, sample_weight=None, columns=columns, reset=False)
-        return predict(rows, self._parameters(), kind, missing=self.missing)
-
-    def _log_likelihood(self, X: Any, sample_weight: Any, columns: Sequence[str] | None) -> LogLikelihood:
-        check_is_fitted(self)
-        rows = self._rows(X, sample_weight=sample_weight, columns=columns, reset=False)
-        return log_likelihood(rows, self._parameters(), missing=self.missing)
-
-    def _parameters(self) -> MixtureParameters:
+    def parameters(self) -> MixtureParameters:
+        """Return the fitted parameters as one value."""
         check_is_fitted(self)
         return MixtureParameters(
             self.covariance_type, self.weights_, self.means_, self.covariances_, self.precisions_cholesky_
         )
+
+    def log_likelihood(
+        self, X: Any, sample_weight: Any = None, *, columns: Sequence[str] | None = None
+    ) -> LogLikelihood:
+        """Sum up the log-likelihood of rows of any kind and their weights; reads the rows once."""
+        check_is_fitted(self)
+        rows = self._rows(X, sample_weight=sample_weight, columns=columns, reset=False)
+        return log_likelihood(rows, self.parameters(), missing=self.missing)
+
+    def open(self, X: Any, *, columns: Sequence[str] | None = None) -> Rows:
+        """Open rows of any kind to evaluate the fitted mixture at, and check them against those of the fit."""
+        check_is_fitted(self)
+        return self._rows(X, sample_weight=None, columns=columns, reset=False)
+
+    # Inner workings
+
+    def _predict(self, X: Any, kind: str, columns: Sequence[str] | None) -> Result:
+        return predict(self.open(X, columns=columns), self.parameters(), kind, missing=self.missing)
 
     def _feature_names(self) -> tuple[str, ...] | None:
         names = getattr(self, "feature_names_in_", None)
@@ -345,6 +352,8 @@ class GaussianMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
             if X.dtype.kind not in "fiub" or X.dtype.itemsize > 8:
                 X = validate_data(self, X, reset=reset, dtype=np.float64, ensure_all_finite=False)
         elif kind_of(X) == "pandas" and columns is None and not isinstance(sample_weight, str):
+            if not reset and self._weight_column in X.columns:
+                X = X.drop(columns=self._weight_column)
             validate_data(self, X, reset=reset, skip_check_array=True)
         rows = open_rows(
             X,
@@ -354,6 +363,7 @@ class GaussianMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
             memory_limit=memory_limit,
         )
         if reset:
+            self._weight_column = sample_weight if isinstance(sample_weight, str) else None
             self.n_features_in_ = rows.n_features
             if rows.feature_names is not None:
                 self.feature_names_in_ = np.asarray(rows.feature_names, dtype=object)

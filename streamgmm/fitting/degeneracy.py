@@ -17,9 +17,10 @@ from streamgmm.mixture.parameters import MixtureParameters
 #: A covariance whose smallest eigenvalue, next to the data's own, is under this has collapsed onto a few rows.
 SMALLEST_EIGENVALUE = 1e-8
 #: A component is seeded again so many times, and then dropped.
-MAX_RESEEDS = 2
-#: A new seed is drawn among this share of the sample, the rows that the mixture explains worst.
-_LOW_DENSITY_SHARE = 0.1
+MAX_RESEEDS = 3
+#: A new seed is drawn among this share of the sample, the rows that the mixture explains worst: not the very worst,
+#: which are outliers that would starve it again.
+_LOW_DENSITY_SHARE = 0.5
 
 
 @dataclass(frozen=True)

@@ -10,12 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from enum import Enum
+from itertools import pairwise
 
 import numpy as np
 
 #: Steps over which the largest rate counts: the ratio of two steps alone can be small by chance.
 _STEPS = 3
-_HIGHEST_RATE = 1.0 - 1e-6
 
 
 class StopReason(Enum):
@@ -33,19 +33,23 @@ class StopReason(Enum):
 
 
 def convergence_rate(gains: Sequence[float]) -> float:
-    """Estimate EM's rate from the gains DeltaQ of successive steps; 1 - 1e-6 at most, and that where nothing is known."""
-    recent = [g for g in gains if np.isfinite(g)][-(_STEPS + 1) :]
+    """Estimate EM's rate from the gains DeltaQ of successive steps: the largest over the last few.
+
+    1 where nothing is known yet, and where the gains still grow.
+    """
+    recent = gains[-(_STEPS + 1) :]
     if len(recent) < 2:
-        return _HIGHEST_RATE
-    ratios = [b / a if a > 0.0 else 0.0 for a, b in zip(recent[:-1], recent[1:], strict=True)]
-    return float(min(np.sqrt(max(0.0, *ratios)), _HIGHEST_RATE))
+        return 1.0
+    ratios = [later / earlier if earlier > 0.0 else 0.0 for earlier, later in pairwise(recent)]
+    return float(min(np.sqrt(max(0.0, *ratios)), 1.0))
 
 
 def remaining_gain(gains: Sequence[float]) -> float:
     """Estimate what is left to gain, in the unit of the gains, from those of successive EM steps.
 
-    Infinity before the second step. Zero where the last step gained nothing (rounding can make its gain negative).
+    Zero where the last step gained nothing (rounding can make its gain negative); infinity where the rate is not known.
     """
-    if len(gains) < 2:
-        return float("inf")
-    return max(gains[-1], 0.0) / (1.0 - convergence_rate(gains))
+    rate = convergence_rate(gains)
+    if len(gains) > 1 and gains[-1] <= 0.0:
+        return 0.0
+    return gains[-1] / (1.0 - rate) if rate < 1.0 else float("inf")

@@ -220,8 +220,8 @@ def survey(rows: Rows, *, sample_size: int, seed: int, full_scatter: bool, missi
         raise rows.provenance.missing_values_error(*found.first_missing, found.n_missing)
     if found.n_used == 0:
         raise MissingValuesError(
-            f"{rows.description} has no row left to fit: of {found.n_rows} rows, {found.n_missing} have a missing value "
-            "and the others have weight 0"
+            f"{rows.description} has no row left to fit: of {found.n_rows} rows, {found.n_missing} have a missing value, "
+            "and the weight of the others is zero"
         )
     if len(found.sample.x) < min(sample_size, found.n_used):
         # Most rows have weight 0 or a missing value: draw again, passing over none.

@@ -1,0 +1,73 @@
+"""`streamgmm fit`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from streamgmm.cli import options
+
+
+def _number_or_auto(_context: click.Context, _option: click.Parameter, value: str) -> float | str:
+    if value == "auto":
+        return value
+    try:
+        return float(value)
+    except ValueError:
+        raise click.BadParameter(f"expected a number or 'auto', got {value!r}") from None
+
+
+@click.command(short_help="Fit a mixture.")
+@click.argument("source")
+@click.option("--components", "n_components", type=click.IntRange(1), required=True, help="Number of components.")
+@click.option("--output", required=True, metavar="MODEL", help="The model file to write (.safetensors).")
+@click.option(
+    "--covariance-type", type=click.Choice(["full", "tied", "diag", "spherical"]), default="full", show_default=True
+)
+@options.columns
+@options.weight_column
+@click.option("--tol", type=click.FloatRange(0), help="Stop this close to the optimum, in nats per row.")
+@click.option("--reg-covar", default="auto", show_default=True, callback=_number_or_auto, help="A number, or auto.")
+@click.option("--max-iter", type=click.IntRange(1), help="Most iterations; each reads all rows once.")
+@click.option("--n-init", type=click.IntRange(1), help="Number of starts to choose from.")
+@click.option(
+    "--init-params", type=click.Choice(["k-means++", "kmeans", "random", "random_from_data"]), help="Kind of start."
+)
+@click.option("--random-state", type=click.IntRange(0), default=0, show_default=True, help="Seed.")
+@options.missing
+@options.memory_limit
+@options.scheduler
+@options.overwrite
+@click.option("--quiet", is_flag=True, help="No progress on standard error.")
+def fit(
+    source: str,
+    output: str,
+    columns: str | None,
+    weight_column: str | None,
+    scheduler: str,
+    workers: int | None,
+    overwrite: bool,
+    quiet: bool,
+    **parameters: Any,
+) -> None:
+    """Fit a mixture to the rows of SOURCE and write it to MODEL.
+
+    Example: streamgmm fit rows.zarr --components 16 --output model.safetensors
+    """
+    from streamgmm import GaussianMixture, save
+    from streamgmm.rows.results import check_output
+
+    # Known before the hours of a fit, not after.
+    check_output(output, overwrite=overwrite)
+    given = {name: value for name, value in parameters.items() if value is not None}
+    model = GaussianMixture(**given, verbose=0 if quiet else 1, verbose_interval=1)
+    with options.one_line_warnings(), options.running_on(scheduler, workers, parameters["memory_limit"]):
+        model.fit(source, sample_weight=weight_column, columns=options.split_columns(columns))
+    save(model, output)
+    click.echo(
+        f"{output}: {len(model.weights_)} components, {model.n_features_in_} features, {model.lower_bound_:.6f} nats "
+        f"per row, {model.n_iter_} iterations, {model.stop_reason_.value}"
+    )
+    if model.n_missing_:
+        click.echo(f"left out {model.n_missing_} rows with missing values", err=True)

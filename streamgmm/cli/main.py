@@ -1,0 +1,59 @@
+"""The group of commands, and what they share: how errors are shown."""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+
+import click
+
+import streamgmm
+from streamgmm.exceptions import StreamGMMError
+
+#: The commands, each in the module of its name, and their one-line help.
+_COMMANDS = {
+    "fit": "Fit a mixture to the rows of a store and write the model.",
+    "predict": "Write labels, responsibilities or densities of a store's rows.",
+    "score": "Print the log-likelihood of a store's rows.",
+    "info": "Show what is in a model file.",
+    "demo": "Fit a mixture to patches of two photographs, and show it.",
+}
+
+
+class _LazyGroup(click.Group):
+    """A group whose commands are imported when they are used, so that --help is quick; users' mistakes are one line."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        if name not in _COMMANDS:
+            return None
+        command: click.Command = getattr(import_module(f"streamgmm.cli.{name}"), name)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(_COMMANDS.items()))
+
+    def invoke(self, ctx: click.Context) -> object:
+        try:
+            return super().invoke(ctx)
+        except (StreamGMMError, OSError) as error:
+            message = " ".join(str(error).split())
+            click.echo(f"streamgmm: {message or type(error).__name__}", err=True)
+            sys.exit(1)
+
+
+@click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
+@click.version_option(streamgmm.__version__, prog_name="streamgmm")
+def main() -> None:
+    """Gaussian mixtures for data that does not fit in memory.
+
+    A SOURCE is the path of a Zarr store (or of an array inside one), of Parquet files (one file, a folder, a quoted
+    glob) or of a .npy file. Results go to standard output, everything else to standard error.
+    """
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,90 @@
+"""Options that several commands have."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import click
+
+columns = click.option(
+    "--columns", metavar="A,B,...", help="The features of a table, separated by commas; all its columns if not given."
+)
+weight_column = click.option("--weight-column", metavar="NAME", help="The column of a table that holds row weights.")
+memory_limit = click.option(
+    "--memory-limit", metavar="SIZE", help='Memory a process may use, "2GB" say: rows are read in smaller pieces.'
+)
+overwrite = click.option("--overwrite", is_flag=True, help="Replace the output where it exists.")
+missing = click.option(
+    "--missing",
+    type=click.Choice(["raise", "drop"]),
+    help="Rows with NaN or inf: an error (the default), or left out.",
+)
+
+
+def scheduler(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add --scheduler and --workers."""
+    where = click.option(
+        "--scheduler",
+        default="threads",
+        show_default=True,
+        metavar="ADDRESS|threads|processes",
+        help="Where to run: a Dask scheduler's address, threads here, or a cluster of processes on this machine.",
+    )
+    workers = click.option(
+        "--workers", type=click.IntRange(1), help="Number of threads or processes; the number of cores if not given."
+    )
+    return where(workers(command))
+
+
+def split_columns(columns: str | None) -> list[str] | None:
+    """Split a list of names."""
+    return None if columns is None else [name.strip() for name in columns.split(",")]
+
+
+@contextmanager
+def running_on(scheduler: str, workers: int | None, memory_limit: str | None) -> Iterator[None]:
+    """Make a scheduler the active one: the address of a cluster, "threads", or "processes" for one of our own."""
+    import dask
+
+    if scheduler in ("threads", "synchronous"):
+        with dask.config.set(scheduler=scheduler, num_workers=workers):
+            yield
+        return
+    from dask.distributed import Client, LocalCluster
+
+    if scheduler == "processes":
+        with (
+            LocalCluster(
+                n_workers=workers, threads_per_worker=1, memory_limit=memory_limit or "auto", dashboard_address=None
+            ) as cluster,
+            Client(cluster),
+        ):
+            yield
+        return
+    if "://" not in scheduler and ":" not in scheduler:
+        raise click.UsageError(
+            f"--scheduler must be the address of a Dask scheduler (tcp://host:8786), 'threads' or 'processes'; "
+            f"got {scheduler!r}"
+        )
+    try:
+        client = Client(scheduler, timeout="10s")
+    except OSError as error:
+        raise click.ClickException(f"no Dask scheduler answers at {scheduler}: {error}") from error
+    with client:
+        yield
+
+
+@contextmanager
+def one_line_warnings() -> Iterator[None]:
+    """Show warnings as one line each on standard error."""
+
+    def show(message: Warning | str, *_: Any, **__: Any) -> None:
+        print(f"streamgmm: warning: {' '.join(str(message).split())}", file=sys.stderr)
+
+    with warnings.catch_warnings():
+        warnings.showwarning = show  # type: ignore[assignment]
+        yield

@@ -1,0 +1,51 @@
+"""`streamgmm predict`."""
+
+from __future__ import annotations
+
+import click
+
+from streamgmm.cli import options
+
+
+@click.command(short_help="Write labels, responsibilities or densities.")
+@click.argument("model")
+@click.argument("source")
+@click.option("--output", required=True, metavar="STORE", help="A name that ends in .zarr or .parquet.")
+@click.option("--proba", "kind", flag_value="proba", help="Write responsibilities instead of labels.")
+@click.option("--log-density", "kind", flag_value="log_density", help="Write log-densities (nats) instead of labels.")
+@options.columns
+@options.missing
+@options.memory_limit
+@options.scheduler
+@options.overwrite
+def predict(
+    model: str,
+    source: str,
+    output: str,
+    kind: str | None,
+    columns: str | None,
+    missing: str | None,
+    memory_limit: str | None,
+    scheduler: str,
+    workers: int | None,
+    overwrite: bool,
+) -> None:
+    """Evaluate MODEL at the rows of SOURCE and write the results, in the order of the rows.
+
+    Example: streamgmm predict model.safetensors rows.zarr --output labels.zarr
+    """
+    from streamgmm import load, write_predictions
+
+    fitted = load(model)
+    fitted.memory_limit = memory_limit
+    fitted.missing = missing or fitted.missing
+    with options.one_line_warnings(), options.running_on(scheduler, workers, memory_limit):
+        n_rows = write_predictions(
+            fitted,
+            source,
+            output,
+            kind=kind or "labels",
+            columns=options.split_columns(columns),
+            overwrite=overwrite,
+        )
+    click.echo(f"{output}: {n_rows} rows")

@@ -1,0 +1,163 @@
+"""Model files: one file that holds arrays and text, and no code.
+
+The format is safetensors: the arrays (float64, as the estimator's attributes name them, without the underscore), and
+under the metadata's key "streamgmm" a JSON object with `format_version`, `streamgmm_version`, the estimator's parameters
+and the scalars of the fit. Any safetensors reader can open it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from streamgmm.exceptions import ModelFileError
+from streamgmm.rows.results import check_output, replaced_whole
+
+if TYPE_CHECKING:
+    from streamgmm.estimator import GaussianMixture
+
+FORMAT_VERSION = 1
+_KEY = "streamgmm"
+_ARRAYS = ("weights", "means", "covariances", "precisions_cholesky", "lower_bounds")
+#: Parameters that are arrays or code: they have done their work when a model is fitted.
+_NOT_SAVED = ("weights_init", "means_init", "precisions_init", "callback", "random_state")
+
+
+def save(model: GaussianMixture, path: str | os.PathLike[str]) -> None:
+    """Write a fitted model to a file; the file appears whole or not at all, in the place of one that was there.
+
+    Parameters
+    ----------
+    model : GaussianMixture
+    path : str or path
+
+    Raises
+    ------
+    sklearn.exceptions.NotFittedError
+        If the model is not fitted.
+    InputError
+        If the folder does not exist.
+    """
+    from safetensors.numpy import save as serialise
+    from sklearn.utils.validation import check_is_fitted
+
+    import streamgmm
+
+    check_is_fitted(model)
+    path = os.fspath(path)
+    check_output(path, overwrite=True)
+    parameters = {name: value for name, value in model.get_params(deep=False).items() if name not in _NOT_SAVED}
+    random_state = model.random_state
+    parameters["random_state"] = int(random_state) if isinstance(random_state, (int, np.integer)) else None
+    names = getattr(model, "feature_names_in_", None)
+    header = {
+        "format_version": FORMAT_VERSION,
+        "streamgmm_version": streamgmm.__version__,
+        "parameters": {name: _plain(value) for name, value in parameters.items()},
+        "converged": bool(model.converged_),
+        "stop_reason": model.stop_reason_.name,
+        "n_iter": int(model.n_iter_),
+        "lower_bound": float(model.lower_bound_),
+        "n_missing": int(model.n_missing_),
+        "n_features_in": int(model.n_features_in_),
+        "feature_names_in": None if names is None else [str(name) for name in names],
+    }
+    arrays = {name: np.ascontiguousarray(getattr(model, f"{name}_"), dtype=np.float64) for name in _ARRAYS}
+    data = serialise(arrays, metadata={_KEY: json.dumps(header, sort_keys=True)})
+    with replaced_whole(path) as temporary, open(temporary, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def load(path: str | os.PathLike[str]) -> GaussianMixture:
+    """Read a model that `save` wrote; nothing in the file is executed.
+
+    Parameters
+    ----------
+    path : str or path
+
+    Returns
+    -------
+    GaussianMixture
+        Fitted; it predicts the same bits as the one that was saved.
+
+    Raises
+    ------
+    ModelFileError
+        If the file is not there, is damaged, is no streamgmm model, or is of a later format.
+
+    Examples
+    --------
+    >>> import tempfile, numpy as np, streamgmm
+    >>> x = np.array([[0.0], [0.1], [5.0], [5.1]])
+    >>> model = streamgmm.GaussianMixture(2, random_state=0).fit(x)
+    >>> path = f"{tempfile.mkdtemp()}/model.safetensors"
+    >>> streamgmm.save(model, path)
+    >>> bool((streamgmm.load(path).predict(x) == model.predict(x)).all())
+    True
+    """
+    header, arrays = _read(os.fspath(path))
+    return _restored(header, arrays, os.fspath(path))
+
+
+def _read(path: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    from safetensors import SafetensorError, safe_open
+
+    if not os.path.isfile(path):
+        raise ModelFileError(f"there is no model file {path}")
+    try:
+        with safe_open(path, framework="numpy") as file:
+            metadata = file.metadata() or {}
+            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (it is no mapping)
+    except (SafetensorError, OSError) as error:
+        raise ModelFileError(f"{path} is damaged or no model file: {error}") from error
+    if _KEY not in metadata:
+        raise ModelFileError(f"{path} is a safetensors file, but holds no streamgmm model")
+    try:
+        header: dict[str, Any] = json.loads(metadata[_KEY])
+        version = header["format_version"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise ModelFileError(f"{path} is damaged: its header can't be read ({error})") from error
+    if not isinstance(version, int) or version > FORMAT_VERSION:
+        raise ModelFileError(
+            f"{path} has model format {version}, and this version of streamgmm reads up to {FORMAT_VERSION}: upgrade "
+            "streamgmm"
+        )
+    return header, arrays
+
+
+def _restored(header: dict[str, Any], arrays: dict[str, Any], path: str) -> GaussianMixture:
+    from streamgmm.estimator import GaussianMixture
+    from streamgmm.fitting.stopping import StopReason
+    from streamgmm.mixture.families import FAMILIES
+
+    try:
+        known = GaussianMixture().get_params(deep=False)
+        given = {name: value for name, value in header["parameters"].items() if name in known}
+        model = GaussianMixture(**given)
+        family = FAMILIES[model.covariance_type]
+        for name in _ARRAYS:
+            setattr(model, f"{name}_", arrays[name])
+        n_components, n_features = model.means_.shape
+        if model.covariances_.shape != family.shape(n_components, n_features):
+            raise ValueError(f"covariances of shape {model.covariances_.shape}")
+        model.precisions_ = family.precisions(model.precisions_cholesky_)
+        model.converged_ = header["converged"]
+        model.stop_reason_ = StopReason[header["stop_reason"]]
+        model.n_iter_, model.lower_bound_ = header["n_iter"], header["lower_bound"]
+        model.n_missing_, model.n_features_in_ = header["n_missing"], header["n_features_in"]
+        model._weight_column = None
+        if header["feature_names_in"] is not None:
+            model.feature_names_in_ = np.asarray(header["feature_names_in"], dtype=object)
+    except (KeyError, TypeError, ValueError) as error:
+        raise ModelFileError(f"{path} is damaged: {error!r} in its header or arrays") from error
+    return model
+
+
+def _plain(value: Any) -> Any:
+    """Turn NumPy scalars into Python's, for JSON."""
+    return value.item() if isinstance(value, np.generic) else value
