@@ -42,13 +42,13 @@ def demo(n_components: int, folder: str | None) -> None:
         model = GaussianMixture(n_components, tol=1e-2, random_state=0, verbose=1, verbose_interval=10).fit(store)
     fitted = time.perf_counter()
     save(model, model_path)
-    title = f"{n_components} components of {n_rows:,} patches"
+    title = f"{len(model.weights_)} components of {n_rows:,} patches"
     save_patch_components(model, PATCH_SHAPE, picture, title=title)
 
     passes = model.n_iter_ + 1
     seconds = fitted - wrote
     click.echo(f"rows      {n_rows:,} x {model.n_features_in_} float32, {size / 2**20:.0f} MiB on disk, written in {wrote - began:.1f} s")
-    click.echo(f"fit       {n_components} full covariances, {passes} passes in {seconds:.1f} s ({model.stop_reason_.value})")
+    click.echo(f"fit       {len(model.weights_)} full covariances, {passes} passes in {seconds:.1f} s ({model.stop_reason_.value})")
     click.echo(f"speed     {n_rows * passes / seconds / 1e6:.2f} million rows per second, {seconds / passes:.2f} s per pass")
     click.echo(f"quality   {model.lower_bound_:.3f} nats per patch")
     click.echo(f"store     {store}")

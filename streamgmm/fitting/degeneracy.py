@@ -17,10 +17,11 @@ from streamgmm.mixture.parameters import MixtureParameters
 #: A covariance whose smallest eigenvalue, next to the data's own, is under this has collapsed onto a few rows.
 SMALLEST_EIGENVALUE = 1e-8
 #: A component is seeded again so many times, and then dropped.
-MAX_RESEEDS = 3
-#: A new seed is drawn among this share of the sample, the rows that the mixture explains worst: not the very worst,
-#: which are outliers that would starve it again.
+MAX_RESEEDS = 2
+#: The share of the sample that the mixture explains worst; new seeds come from there.
 _LOW_DENSITY_SHARE = 0.5
+#: How much wider than the component that it splits off from a new seed is.
+_SEED_WIDTH = 2.0
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,7 @@ def repair(
     sample: Floats,
     seed: int,
 ) -> Repair:
-    """Seed the bad components again at rows of low density, or drop those for which that was tried.
+    """Seed the bad components again among rows of low density, or drop those for which that was tried.
 
     Parameters
     ----------
@@ -104,15 +105,7 @@ def repair(
     weights, means = moments.weights.copy(), moments.means.copy()
     covariances = moments.covariances.copy()
     if len(again):
-        log_prob = evaluate(sample, healthy, log_prob=True).log_prob
-        n_low = max(len(again), int(_LOW_DENSITY_SHARE * len(sample)))
-        low = np.argsort(log_prob, kind="stable")[:n_low]
-        rng = np.random.default_rng(seed)
-        means[again] = sample[rng.choice(low, size=len(again), replace=len(low) < len(again))]
-        weights[again] = 1.0 / n_components
-        if not family.shared:
-            share = healthy.weights.reshape((-1,) + (1,) * (healthy.covariances.ndim - 1))
-            covariances[again] = (share * healthy.covariances).sum(axis=0)
+        _seed(family, weights, means, covariances, again, good, healthy, sample, np.random.default_rng(seed))
     weights = weights[kept] / weights[kept].sum()
     parameters = MixtureParameters.from_covariances(
         family.name, weights, means[kept], family.select(covariances, kept)
@@ -120,3 +113,36 @@ def repair(
     counts = n_reseeds.copy()
     counts[again] += 1
     return Repair(parameters, kept, counts[kept])
+
+
+def _seed(
+    family: CovarianceFamily,
+    weights: Floats,
+    means: Floats,
+    covariances: Floats,
+    again: Integers,
+    good: Integers,
+    healthy: MixtureParameters,
+    sample: Floats,
+    rng: np.random.Generator,
+) -> None:
+    """Write new seeds over the components `again`: each splits off from one of the good.
+
+    The components that answer for most of the badly explained rows are split first: the new one takes half the weight,
+    the mean of those rows and a wider covariance. (A single row would do as a mean in few dimensions only: in many, all
+    other rows are nearer to the old means than to it, and the seed starves again.)
+    """
+    found = evaluate(sample, healthy, log_prob=True, labels=True)
+    low = np.argsort(found.log_prob, kind="stable")[: max(1, int(_LOW_DENSITY_SHARE * len(sample)))]
+    owners = found.labels[low]
+    order = np.argsort(-np.bincount(owners, minlength=len(good)), kind="stable")
+    for number, component in enumerate(again):
+        place = order[number % len(good)]
+        rows = low[owners == place]
+        if number >= len(good) or not len(rows):
+            rows = rng.choice(low, size=1)
+        owner = good[place]
+        weights[component] = weights[owner] = weights[owner] / 2.0
+        means[component] = sample[rows].mean(axis=0)
+        if not family.shared:
+            covariances[component] = _SEED_WIDTH * covariances[owner]

@@ -27,7 +27,7 @@ from streamgmm.rows.base import Block, Rows
 _ROWS_PER_PARAMETER = 100
 _SMALLEST_SAMPLE = 10_000
 #: Bytes that the sample may take, where no memory limit is given.
-_SAMPLE_BYTES = 128 * 2**20
+_SAMPLE_BYTES = 32 * 2**20
 #: The quantile of |z_j| that counts as the reach of the rows.
 _REACH_QUANTILE = 0.999
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import reduce
-from operator import add
 from typing import cast
 
 import numpy as np
@@ -49,13 +47,13 @@ class Sample:
     x: Floats
     weight: Floats
 
-    def merged(self, other: Sample, size: int) -> Sample:
-        """Return the `size` rows with the smallest keys of both."""
-        keys = np.concatenate([self.keys, other.keys])
+    @classmethod
+    def smallest(cls, samples: Sequence[Sample], size: int) -> Sample:
+        """Return the `size` rows with the smallest keys of several samples."""
+        keys = np.concatenate([sample.keys for sample in samples])
         order = np.argsort(keys, kind="stable")[:size]
-        return Sample(
-            keys[order], np.concatenate([self.x, other.x])[order], np.concatenate([self.weight, other.weight])[order]
-        )
+        x = np.concatenate([sample.x for sample in samples])
+        return cls(keys[order], x[order], np.concatenate([sample.weight for sample in samples])[order])
 
 
 @dataclass(frozen=True)
@@ -97,25 +95,32 @@ class Survey:
         return self.scatter / self.sum_weight
 
     def __add__(self, other: Survey) -> Survey:
-        """Merge by the pairwise update of Chan, Golub & LeVeque (1983)."""
+        """Merge with the survey of other rows."""
         if not isinstance(other, Survey):
             return NotImplemented
-        total = self.sum_weight + other.sum_weight
-        share = other.sum_weight / total if total > 0.0 else 0.0
-        delta = other.mean - self.mean
-        mean = self.mean + share * delta
-        scatter = self.scatter + other.scatter + (self.sum_weight * share) * np.outer(delta, delta)
-        return Survey(
-            self.n_rows + other.n_rows,
-            self.n_used + other.n_used,
-            self.n_missing + other.n_missing,
-            self.first_missing or other.first_missing,
-            self.bad_weight or other.bad_weight,
+        return Survey.merged([self, other])
+
+    @classmethod
+    def merged(cls, parts: Sequence[Survey]) -> Survey:
+        """Merge surveys by the pairwise update of Chan, Golub & LeVeque (1983); the sample is drawn once."""
+        mean, scatter, total = parts[0].mean, parts[0].scatter, parts[0].sum_weight
+        for part in parts[1:]:
+            before, total = total, total + part.sum_weight
+            share = part.sum_weight / total if total > 0.0 else 0.0
+            delta = part.mean - mean
+            mean = mean + share * delta
+            scatter = scatter + part.scatter + (before * share) * np.outer(delta, delta)
+        return cls(
+            sum(part.n_rows for part in parts),
+            sum(part.n_used for part in parts),
+            sum(part.n_missing for part in parts),
+            next((part.first_missing for part in parts if part.first_missing), None),
+            next((part.bad_weight for part in parts if part.bad_weight), None),
             total,
             mean,
             scatter,
-            self.sample.merged(other.sample, self.sample_size),
-            self.sample_size,
+            Sample.smallest([part.sample for part in parts], parts[0].sample_size),
+            parts[0].sample_size,
         )
 
 
@@ -186,8 +191,7 @@ def _survey_block(block: Block, request: SurveyRequest) -> Survey:
 
 def survey_blocks(blocks: Iterable[Block], request: SurveyRequest) -> Survey:
     """Survey the blocks of one task, a few megabytes at a time."""
-    parts = (part for block in blocks for part in _pieces(block))
-    return reduce(add, (_survey_block(part, request) for part in parts))
+    return Survey.merged([_survey_block(piece, request) for block in blocks for piece in _pieces(block)])
 
 
 def _pieces(block: Block) -> Iterator[Block]:
