@@ -1,0 +1,86 @@
+"""Results are written whole or not at all, in whole chunks, in the order of the rows."""
+
+import numpy as np
+import pyarrow.dataset as pads
+import pytest
+import zarr
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from streamgmm import GaussianMixture, write_predictions
+from streamgmm.exceptions import InputError, MissingValuesError, OutputExistsError
+from streamgmm.rows.base import RowRange
+from streamgmm.rows.results import ZarrResults
+
+KIND_OF = {"labels": "predict", "proba": "predict_proba", "log_density": "score_samples"}
+
+
+@pytest.fixture
+def model(x):
+    return GaussianMixture(3, random_state=0, max_iter=5, tol=0).fit(x)
+
+
+@pytest.mark.parametrize("kind", list(KIND_OF))
+@pytest.mark.parametrize("suffix", [".zarr", ".parquet"])
+def test_written_results_are_those_returned(kind, suffix, model, x, tmp_path):
+    zarr.create_array(str(tmp_path / "x.zarr"), data=x, chunks=(256, 3))
+    model.memory_limit = 100_000  # several tasks
+    output = str(tmp_path / f"out{suffix}")
+    assert write_predictions(model, str(tmp_path / "x.zarr"), output, kind=kind) == len(x)
+    expected = getattr(model, KIND_OF[kind])(x)
+    if suffix == ".zarr":
+        found = zarr.open_array(output)[:]
+    else:
+        table = pads.dataset(sorted((tmp_path / "out.parquet").iterdir())).to_table()
+        found = np.column_stack([column.to_numpy() for column in table.columns])
+        found = found if kind == "proba" else found[:, 0]
+        names = {"labels": ["label"], "proba": ["proba_0", "proba_1", "proba_2"], "log_density": ["log_density"]}
+        assert table.column_names == names[kind]
+    np.testing.assert_array_equal(found, expected)
+    assert sorted(p.name for p in tmp_path.iterdir()) == sorted([f"out{suffix}", "x.zarr"])
+
+
+@settings(max_examples=60, deadline=None)
+@given(lengths=st.lists(st.integers(1, 5000), min_size=1, max_size=20), n_columns=st.sampled_from([None, 1, 3000]))
+def test_zarr_tasks_write_whole_chunks(lengths, n_columns):
+    stops = np.cumsum(lengths).tolist()
+    source = tuple(RowRange(a, b) for a, b in zip([0, *stops[:-1]], stops, strict=True))
+    store = ZarrResults("x.zarr", "label", stops[-1], n_columns, np.dtype(float))
+    ranges = store.ranges(source)
+    chunk = store._chunk_rows(ranges)
+    assert ranges[0].start == 0
+    assert ranges[-1].stop == stops[-1]
+    assert all(a.stop == b.start for a, b in zip(ranges[:-1], ranges[1:], strict=True))
+    assert all(part.start % chunk == 0 for part in ranges)
+
+
+def test_nothing_is_left_where_writing_fails(model, x, tmp_path):
+    x[100, 1] = np.nan
+    for suffix in (".zarr", ".parquet"):
+        with pytest.raises(MissingValuesError, match="row 100"):
+            write_predictions(model, x, str(tmp_path / f"out{suffix}"))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_nothing_is_written_over_unless_asked_for(model, x, tmp_path):
+    for suffix in (".zarr", ".parquet"):
+        output = str(tmp_path / f"out{suffix}")
+        write_predictions(model, x, output)
+        with pytest.raises(OutputExistsError, match="exists"):
+            write_predictions(model, x, output, kind="log_density")
+        write_predictions(model, x[:10], output, overwrite=True)
+    np.testing.assert_array_equal(zarr.open_array(str(tmp_path / "out.zarr"))[:], model.predict(x[:10]))
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["out.parquet", "out.zarr"]
+
+
+def test_mistakes_are_named(model, x, tmp_path):
+    with pytest.raises(InputError, match=r"\.zarr or \.parquet"):
+        write_predictions(model, x, str(tmp_path / "out.csv"))
+    with pytest.raises(InputError, match="is not a folder"):
+        write_predictions(model, x, str(tmp_path / "nowhere" / "out.zarr"))
+    with pytest.raises(InputError, match="'labels', 'proba', 'log_density'"):
+        write_predictions(model, x, str(tmp_path / "out.zarr"), kind="label")
+    import dask.array as da
+
+    with pytest.raises(InputError, match="Dask collection"):
+        write_predictions(model, da.from_array(x), str(tmp_path / "out.zarr"))
