@@ -62,8 +62,9 @@ class GaussianMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
     n_init : int, default=1
         Number of starts. Where it is more than 1, each is run on a sample of the rows, and the best goes on.
     init_params : {"k-means++", "kmeans", "random", "random_from_data"}, default="k-means++"
-        How the start is made, from a sample of the rows in coordinates in which the data is white: components around
-        centres that k-means++ draws, from a whole k-means, of random responsibilities, or around random rows.
+        How the start is made, from a sample of the rows: components around centres that k-means++ draws, from a whole
+        k-means, of random responsibilities, or around random rows. Distances are in standard deviations of each feature
+        (in the data's units if "spherical").
     weights_init : array-like of shape (n_components,), default=None
         Mixing proportions to start from.
     means_init : array-like of shape (n_components, n_features), default=None
@@ -125,10 +126,11 @@ class GaussianMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
     --------
     >>> import numpy as np
     >>> from streamgmm import GaussianMixture
-    >>> x = np.array([[1.0, 2], [1, 4], [1, 0], [10, 2], [10, 4], [10, 0]])
-    >>> model = GaussianMixture(n_components=2, covariance_type="diag", random_state=0).fit(x)
-    >>> np.sort(model.means_[:, 0]).round(2)
-    array([ 1., 10.])
+    >>> rng = np.random.default_rng(0)
+    >>> x = np.concatenate([rng.normal(0, 1, (500, 2)), rng.normal(10, 2, (500, 2))])
+    >>> model = GaussianMixture(n_components=2, random_state=0).fit(x)
+    >>> np.sort(model.means_[:, 0]).round(1)
+    array([-0.1, 10.1])
     """
 
     def __init__(
@@ -172,9 +174,7 @@ class GaussianMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
 
     # Fitting
 
-    def fit(
-        self, X: Any, y: None = None, sample_weight: Any = None, *, columns: Sequence[str] | None = None
-    ) -> Self:
+    def fit(self, X: Any, y: None = None, sample_weight: Any = None, *, columns: Sequence[str] | None = None) -> Self:
         """Fit the mixture.
 
         Parameters
@@ -272,7 +272,9 @@ class GaussianMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
 
     def aic(self, X: Any, sample_weight: Any = None, *, columns: Sequence[str] | None = None) -> float:
         """Return Akaike's information criterion of the mixture on the rows; the lower the better."""
-        return -2.0 * self.log_likelihood(X, sample_weight, columns=columns).total + 2.0 * self.parameters().n_parameters
+        return (
+            -2.0 * self.log_likelihood(X, sample_weight, columns=columns).total + 2.0 * self.parameters().n_parameters
+        )
 
     def bic(self, X: Any, sample_weight: Any = None, *, columns: Sequence[str] | None = None) -> float:
         """Return the Bayesian information criterion of the mixture on the rows; the lower the better."""

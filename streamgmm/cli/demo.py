@@ -32,9 +32,7 @@ def demo(n_components: int, folder: str | None) -> None:
     )
     began = time.perf_counter()
     n_rows = write_patches(store)
-    size = sum(
-        os.path.getsize(os.path.join(place, file)) for place, _, files in os.walk(store) for file in files
-    )
+    size = sum(os.path.getsize(os.path.join(place, file)) for place, _, files in os.walk(store) for file in files)
     wrote = time.perf_counter()
     click.echo(f"wrote {n_rows:,} patches of {PATCH_SHAPE[0]} x {PATCH_SHAPE[1]} pixels to a Zarr store", err=True)
 
@@ -47,9 +45,15 @@ def demo(n_components: int, folder: str | None) -> None:
 
     passes = model.n_iter_ + 1
     seconds = fitted - wrote
-    click.echo(f"rows      {n_rows:,} x {model.n_features_in_} float32, {size / 2**20:.0f} MiB on disk, written in {wrote - began:.1f} s")
-    click.echo(f"fit       {len(model.weights_)} full covariances, {passes} passes in {seconds:.1f} s ({model.stop_reason_.value})")
-    click.echo(f"speed     {n_rows * passes / seconds / 1e6:.2f} million rows per second, {seconds / passes:.2f} s per pass")
+    click.echo(
+        f"rows      {n_rows:,} x {model.n_features_in_} float32, {size / 2**20:.0f} MiB on disk, written in {wrote - began:.1f} s"
+    )
+    click.echo(
+        f"fit       {len(model.weights_)} full covariances, {passes} passes in {seconds:.1f} s ({model.stop_reason_.value})"
+    )
+    click.echo(
+        f"speed     {n_rows * passes / seconds / 1e6:.2f} million rows per second, {seconds / passes:.2f} s per pass"
+    )
     click.echo(f"quality   {model.lower_bound_:.3f} nats per patch")
     click.echo(f"store     {store}")
     click.echo(f"model     {model_path}")

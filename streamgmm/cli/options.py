@@ -10,6 +10,8 @@ from typing import Any
 
 import click
 
+from streamgmm.exceptions import InputError
+
 columns = click.option(
     "--columns", metavar="A,B,...", help="The features of a table, separated by commas; all its columns if not given."
 )
@@ -66,14 +68,14 @@ def running_on(scheduler: str, workers: int | None, memory_limit: str | None) ->
             yield
         return
     if "://" not in scheduler and ":" not in scheduler:
-        raise click.UsageError(
+        raise InputError(
             f"--scheduler must be the address of a Dask scheduler (tcp://host:8786), 'threads' or 'processes'; "
             f"got {scheduler!r}"
         )
     try:
         client = Client(scheduler, timeout="10s")
     except OSError as error:
-        raise click.ClickException(f"no Dask scheduler answers at {scheduler}: {error}") from error
+        raise InputError(f"no Dask scheduler answers at {scheduler}: {error}") from error
     with client:
         yield
 
@@ -86,5 +88,8 @@ def one_line_warnings() -> Iterator[None]:
         print(f"streamgmm: warning: {' '.join(str(message).split())}", file=sys.stderr)
 
     with warnings.catch_warnings():
+        # Those meant for users; what libraries tell each other's developers is not.
+        warnings.simplefilter("ignore")
+        warnings.simplefilter("always", UserWarning)
         warnings.showwarning = show  # type: ignore[assignment]
         yield

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -14,8 +14,13 @@ from streamgmm.mixture.families import CovarianceFamily
 from streamgmm.mixture.m_step import Moments
 from streamgmm.mixture.parameters import MixtureParameters
 
-#: A covariance whose smallest eigenvalue, next to the data's own, is under this has collapsed onto a few rows.
-SMALLEST_EIGENVALUE = 1e-8
+#: A covariance of few rows whose smallest eigenvalue, next to the data's own, is under this has collapsed onto them.
+SMALLEST_EIGENVALUE_OF_FEW = 1e-8
+#: A component has few rows if it has less than this many times those that its covariance needs.
+_FEW = 10
+#: A covariance of any number of rows that is smaller than this has collapsed onto a point, a line, a plane. (A cluster
+#: of many rows may well be a million times tighter than the data with its outliers: it is left alone.)
+SMALLEST_EIGENVALUE = 1e-18
 #: A component is seeded again so many times, and then dropped.
 MAX_RESEEDS = 2
 #: The share of the sample that the mixture explains worst; new seeds come from there.
@@ -51,8 +56,25 @@ def degenerate_components(family: CovarianceFamily, moments: Moments, component_
     enough = min(family.min_rows(n_features), component_weights.sum() / (2 * n_components))
     starved = component_weights < enough
     if not family.shared and n_components > 1:
-        starved |= ~(family.smallest_eigenvalues(moments.covariances) >= SMALLEST_EIGENVALUE)
+        few = component_weights < _FEW * family.min_rows(n_features)
+        smallest = np.where(few, SMALLEST_EIGENVALUE_OF_FEW, SMALLEST_EIGENVALUE)
+        starved |= ~(family.smallest_eigenvalues(moments.covariances) >= smallest)
     return np.flatnonzero(starved)
+
+
+def resolved(family: CovarianceFamily, moments: Moments, resolution: float) -> Moments:
+    """Widen the covariances whose smallest eigenvalue is under what the pass's arithmetic can resolve.
+
+    The fast kernels take second moments about the frame's centre, and rounding leaves an error of `resolution` in them.
+    A component that one step made tighter than that is widened to it; the next pass, a careful one, finds what it is.
+    """
+    smallest = family.smallest_eigenvalues(moments.covariances)
+    missing = np.maximum(resolution - smallest, 0.0)
+    if not missing.any():
+        return moments
+    identity = family.identity(moments.means.shape[1])
+    added = missing[0] * identity if family.shared else missing.reshape((-1,) + (1,) * identity.ndim) * identity
+    return replace(moments, covariances=moments.covariances + added)
 
 
 def repair(
@@ -107,9 +129,7 @@ def repair(
     if len(again):
         _seed(family, weights, means, covariances, again, good, healthy, sample, np.random.default_rng(seed))
     weights = weights[kept] / weights[kept].sum()
-    parameters = MixtureParameters.from_covariances(
-        family.name, weights, means[kept], family.select(covariances, kept)
-    )
+    parameters = MixtureParameters.from_covariances(family.name, weights, means[kept], family.select(covariances, kept))
     counts = n_reseeds.copy()
     counts[again] += 1
     return Repair(parameters, kept, counts[kept])

@@ -7,14 +7,14 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from streamgmm.fitting.degeneracy import degenerate_components, repair
+from streamgmm.fitting.degeneracy import degenerate_components, repair, resolved
 from streamgmm.fitting.stopping import StopReason, remaining_gain
 from streamgmm.mixture.arrays import Floats, Integers
 from streamgmm.mixture.e_step import PassModel
 from streamgmm.mixture.frame import Frame
 from streamgmm.mixture.m_step import Regularization, moments
 from streamgmm.mixture.parameters import MixtureParameters
-from streamgmm.mixture.precision import Kernel, choose_kernel
+from streamgmm.mixture.precision import RESOLUTION, Kernel, choose_kernel
 from streamgmm.mixture.statistics import SufficientStatistics
 
 
@@ -111,17 +111,14 @@ def step(problem: Problem, state: State) -> State:
 
     # M-step
     found = moments(old.family, statistics, problem.regularization)
+    found = resolved(old.family, found, RESOLUTION[kernel])
     bad = degenerate_components(old.family, found, statistics.component_weights)
     if len(bad):
-        repaired = repair(
-            old.family, found, bad, state.n_reseeds, problem.sample, problem.seed + state.n_iter
-        )
+        repaired = repair(old.family, found, bad, state.n_reseeds, problem.sample, problem.seed + state.n_iter)
         new, n_reseeds = repaired.parameters, repaired.n_reseeds
         gain = float("inf")
     else:
-        new = MixtureParameters.from_covariances(
-            old.covariance_type, found.weights, found.means, found.covariances
-        )
+        new = MixtureParameters.from_covariances(old.covariance_type, found.weights, found.means, found.covariances)
         n_reseeds = state.n_reseeds
         gain = _objective(problem, new, statistics) - _objective(problem, old, statistics)
 

@@ -175,6 +175,11 @@ def _best_start(
 ) -> MixtureParameters:
     """Make `n_init` starts; where that is more than one, run each on the sample and take the best."""
     sample = surveyed.sample
+    # Distances are measured in standard deviations of each feature, and in the data's own units for spherical
+    # covariances, whose components are balls in those.
+    center, covariance = surveyed.mean, surveyed.covariance
+    measure = problem.frame if family.name == "spherical" else FAMILIES["diag"].frame(center, covariance)
+    coordinates = measure.points_to_frame(sample.x)
 
     def one(seed: int) -> MixtureParameters:
         return start(
@@ -183,6 +188,7 @@ def _best_start(
             settings.init_params,
             settings.given,
             z=problem.sample,
+            coordinates=coordinates,
             sample_weight=sample.weight,
             frame=problem.frame,
             regularization=problem.regularization,

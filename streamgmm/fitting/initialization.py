@@ -8,13 +8,14 @@ from typing import Any
 import numpy as np
 
 from streamgmm.exceptions import InputError
-from streamgmm.fitting.degeneracy import degenerate_components
+from streamgmm.fitting.degeneracy import degenerate_components, resolved
 from streamgmm.mixture.arrays import Floats, Integers
 from streamgmm.mixture.assignment import statistics_of_responsibilities
 from streamgmm.mixture.families import CovarianceFamily
 from streamgmm.mixture.frame import Frame
 from streamgmm.mixture.m_step import SMALLEST_WEIGHT, Moments, Regularization, moments
 from streamgmm.mixture.parameters import MixtureParameters
+from streamgmm.mixture.precision import RESOLUTION, Kernel
 
 #: The names of the starts, as scikit-learn has them.
 INIT_PARAMS = ("k-means++", "kmeans", "random", "random_from_data")
@@ -89,7 +90,9 @@ def _check_precisions(family: CovarianceFamily, precisions: Floats) -> None:
     else:
         positive = precisions.reshape(len(precisions), -1).min(axis=1) > 0.0
     if not positive.all():
-        raise InputError(f"precisions_init must be positive definite; that of component {int(np.argmin(positive))} is not")
+        raise InputError(
+            f"precisions_init must be positive definite; that of component {int(np.argmin(positive))} is not"
+        )
 
 
 def start(
@@ -99,6 +102,7 @@ def start(
     given: GivenStart,
     *,
     z: Floats,
+    coordinates: Floats,
     sample_weight: Floats,
     frame: Frame,
     regularization: Regularization,
@@ -115,6 +119,9 @@ def start(
         What to start.
     z : ndarray of shape (n, n_features)
         The sample, in the frame's coordinates.
+    coordinates : ndarray of shape (n, n_features)
+        The sample, in the coordinates in which distances are measured. (Not the frame's where that whitens: clusters
+        stand apart along the directions in which the data varies most, and whitening takes just that away.)
     sample_weight : ndarray of shape (n,)
     frame : Frame
     regularization : Regularization
@@ -133,9 +140,9 @@ def start(
     if means is not None:
         resp = _one_hot(_nearest(z, means), n_components)
     else:
-        resp = _responsibilities(z, sample_weight, n_components, init_params, np.random.RandomState(seed))
+        resp = _responsibilities(coordinates, sample_weight, n_components, init_params, np.random.RandomState(seed))
     statistics = statistics_of_responsibilities(family, z, resp, sample_weight)
-    found = moments(family, statistics, regularization)
+    found = resolved(family, moments(family, statistics, regularization), RESOLUTION[Kernel.FLOAT64])
     if covariances is None:
         covariances = _regular(family, found, statistics.component_weights)
     return MixtureParameters.from_covariances(
@@ -157,31 +164,30 @@ def _regular(family: CovarianceFamily, found: Moments, component_weights: Floats
 
 
 def _responsibilities(
-    z: Floats, sample_weight: Floats, n_components: int, init_params: str, rng: np.random.RandomState
+    x: Floats, sample_weight: Floats, n_components: int, init_params: str, rng: np.random.RandomState
 ) -> Floats:
     if init_params == "random":
-        resp = rng.uniform(size=(len(z), n_components))
+        resp = rng.uniform(size=(len(x), n_components))
         normalised: Floats = resp / resp.sum(axis=1, keepdims=True)
         return normalised
     if init_params == "random_from_data":
-        chosen = rng.choice(len(z), size=n_components, replace=False, p=sample_weight / sample_weight.sum())
-        return _one_hot(_nearest(z, z[chosen]), n_components)
+        chosen = rng.choice(len(x), size=n_components, replace=False, p=sample_weight / sample_weight.sum())
+        return _one_hot(_nearest(x, x[chosen]), n_components)
     from sklearn.cluster import KMeans, kmeans_plusplus
 
     if init_params == "k-means++":
-        centers, _ = kmeans_plusplus(z, n_components, sample_weight=sample_weight, random_state=rng)
-        return _one_hot(_nearest(z, centers), n_components)
-    k_means = KMeans(n_components, n_init=1, random_state=rng).fit(z, sample_weight=sample_weight)
+        centers, _ = kmeans_plusplus(x, n_components, sample_weight=sample_weight, random_state=rng)
+        return _one_hot(_nearest(x, centers), n_components)
+    k_means = KMeans(n_components, n_init=1, random_state=rng).fit(x, sample_weight=sample_weight)
     return _one_hot(k_means.labels_, n_components)
 
 
-def _nearest(z: Floats, centers: Floats) -> Integers:
+def _nearest(x: Floats, centers: Floats) -> Integers:
     from sklearn.metrics import pairwise_distances_argmin
 
-    labels: Integers = pairwise_distances_argmin(z, centers)
+    labels: Integers = pairwise_distances_argmin(x, centers)
     return labels
 
 
 def _one_hot(labels: Integers, n_components: int) -> Floats:
     return np.eye(n_components)[labels]
-

@@ -55,6 +55,15 @@ class Sample:
         x = np.concatenate([sample.x for sample in samples])
         return cls(keys[order], x[order], np.concatenate([sample.weight for sample in samples])[order])
 
+    def sorted(self) -> Sample:
+        """Return the same rows in the order of their values.
+
+        A start that draws along the cumulated weights of the rows is then the same for any order of the rows, and for a
+        row of weight 2 as for two rows.
+        """
+        order = np.lexsort(self.x.T[::-1])
+        return Sample(self.keys[order], self.x[order], self.weight[order])
+
 
 @dataclass(frozen=True)
 class Survey:
@@ -229,6 +238,5 @@ def survey(rows: Rows, *, sample_size: int, seed: int, full_scatter: bool, missi
         )
     if len(found.sample.x) < min(sample_size, found.n_used):
         # Most rows have weight 0 or a missing value: draw again, passing over none.
-        return cast(Survey, run_pass(rows, survey_blocks, replace(request, n_rows=None)))
-    return found
-
+        found = cast(Survey, run_pass(rows, survey_blocks, replace(request, n_rows=None)))
+    return replace(found, sample=found.sample.sorted())

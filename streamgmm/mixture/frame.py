@@ -123,4 +123,6 @@ def uniform_frame(center: Floats, variances: Floats) -> Frame:
     n_features = len(center)
     constant = tuple(range(n_features)) if singular else ()
     scale = np.full(n_features, 1.0 / spread)
-    return Frame(center, scale, None, None, -n_features * float(np.log(spread)), np.float64(singular), constant, singular)  # type: ignore[arg-type]
+    return Frame(
+        center, scale, None, None, -n_features * float(np.log(spread)), np.float64(singular), constant, singular
+    )  # type: ignore[arg-type]

@@ -12,7 +12,6 @@ from streamgmm.mixture.frame import Frame
 from streamgmm.mixture.parameters import MixtureParameters
 from streamgmm.mixture.statistics import SufficientStatistics
 
-
 #: Smallest mixing proportion: the logarithm of a weight is always finite.
 SMALLEST_WEIGHT = 1e-300
 

@@ -26,6 +26,10 @@ class Kernel(Enum):
     CAREFUL = "careful"
 
 
+#: Smallest eigenvalue of a covariance, in the frame, that the second moments of a pass can tell from zero.
+RESOLUTION = {Kernel.FLOAT32: 1e-5, Kernel.FLOAT64: 1e-14, Kernel.CAREFUL: 0.0}
+
+
 def amplification(parameters: MixtureParameters, reach: Floats) -> float:
     """Return max_k |Theta_k| @ phi(reach): the factor between the unit roundoff and the error of a log-density.
 
@@ -63,5 +67,3 @@ def reach_of(parameters: MixtureParameters) -> Floats:
     variances = np.diagonal(parameters.full_covariances(), axis1=1, axis2=2)
     reach: Floats = (np.abs(parameters.means) + 4.0 * np.sqrt(variances)).max(axis=0)
     return reach
-
-

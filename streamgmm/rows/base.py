@@ -168,9 +168,7 @@ class RandomAccessRows(Rows):
         return weighted_blocks(self.read(part.start, part.stop), part.start, weights)
 
 
-def weighted_blocks(
-    blocks: Iterable[Block], start: int, sample_weight: npt.NDArray[Any] | None
-) -> Iterator[Block]:
+def weighted_blocks(blocks: Iterable[Block], start: int, sample_weight: npt.NDArray[Any] | None) -> Iterator[Block]:
     """Attach weights, those of the rows from `start` on, to blocks of rows."""
     for block in blocks:
         if sample_weight is None:

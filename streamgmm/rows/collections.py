@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import dask.dataframe as dd
     from dask.delayed import Delayed
 
+
 class DaskRows(Rows):
     """The rows of a 2-D Dask array; each chunk of rows is one task, fused with what makes the chunk."""
 
@@ -139,4 +140,3 @@ def rows_of_dataframe(
     array = frame[list(chosen)].astype(dtype).to_dask_array()
     weights = sample_weight if weight_column is None else frame[weight_column].to_dask_array()
     return DaskRows(array, description=what, feature_names=chosen, sample_weight=weights)
-

@@ -84,7 +84,9 @@ def open_rows(
     rows = _random_access(source, kind, columns, weight_column, memory_limit)
     if weights is not None:
         if kind_of(weights) == "dask.array":
-            raise RowsError("sample_weight can be a Dask array only where X is one; give a NumPy array or a column's name")
+            raise RowsError(
+                "sample_weight can be a Dask array only where X is one; give a NumPy array or a column's name"
+            )
         assert rows.n_rows is not None
         rows.sample_weight = check_sample_weight(weights, rows.n_rows)
     return rows

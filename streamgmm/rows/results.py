@@ -86,7 +86,9 @@ class ZarrResults(ResultStore):
 
         chunk = self._chunk_rows(ranges)
         chunks = (chunk,) if self.n_columns is None else (chunk, self.n_columns)
-        zarr.create_array(self.path, shape=self.shape, dtype=self.dtype, chunks=chunks, attributes={"name": self.column})
+        zarr.create_array(
+            self.path, shape=self.shape, dtype=self.dtype, chunks=chunks, attributes={"name": self.column}
+        )
 
     def write(self, start: int, values: npt.NDArray[Any]) -> None:
         import zarr

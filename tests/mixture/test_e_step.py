@@ -69,7 +69,14 @@ def test_any_number_of_features(covariance_type, n_features, rng):
 
 @pytest.mark.parametrize(
     ("covariance_type", "n_features", "n_components"),
-    [("full", 512, 2), ("full", 24, 300), ("diag", 512, 40), ("diag", 3, 1024), ("tied", 512, 5), ("spherical", 512, 1024)],
+    [
+        ("full", 512, 2),
+        ("full", 24, 300),
+        ("diag", 512, 40),
+        ("diag", 3, 1024),
+        ("tied", 512, 5),
+        ("spherical", 512, 1024),
+    ],
 )
 def test_the_largest_sizes(covariance_type, n_features, n_components, rng):
     x = rng.normal(size=(max(700, n_components), n_features))

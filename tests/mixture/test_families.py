@@ -70,9 +70,7 @@ def _perturbed(parameters, rng, size):
         covariances = root @ covariances @ root.T
     else:
         covariances = covariances * np.exp(size * rng.normal(size=covariances.shape))
-    return MixtureParameters.from_covariances(
-        parameters.covariance_type, weights / weights.sum(), means, covariances
-    )
+    return MixtureParameters.from_covariances(parameters.covariance_type, weights / weights.sum(), means, covariances)
 
 
 @pytest.mark.parametrize("strength", [0.0, 50.0])

@@ -17,7 +17,9 @@ def exact_log_density(x, parameters):
         factors = parameters.full_precisions_cholesky()
         for k in range(parameters.n_components):
             u = mpmath.matrix(factors[k].tolist())
-            d = mpmath.matrix([mpmath.mpf(float(a)) - mpmath.mpf(float(b)) for a, b in zip(x, parameters.means[k], strict=True)])
+            d = mpmath.matrix(
+                [mpmath.mpf(float(a)) - mpmath.mpf(float(b)) for a, b in zip(x, parameters.means[k], strict=True)]
+            )
             y = u.T * d
             log_det = sum(mpmath.log(u[i, i]) for i in range(len(x)))
             quadratic = sum(v * v for v in y)
@@ -50,7 +52,10 @@ def case(name, rng):
         covariances[:] = 1e-4 * np.eye(n_features) + np.outer(direction, direction)
     parameters = MixtureParameters.from_covariances("full", np.array([0.2, 0.3, 0.5]), means, covariances)
     rows = np.concatenate(
-        [m + rng.normal(size=(8, n_features)) @ np.linalg.cholesky(c).T for m, c in zip(means, covariances, strict=True)]
+        [
+            m + rng.normal(size=(8, n_features)) @ np.linalg.cholesky(c).T
+            for m, c in zip(means, covariances, strict=True)
+        ]
     )
     return parameters, rows
 

@@ -172,7 +172,10 @@ def test_dask_dataframes_have_names():
 
 @settings(max_examples=60, deadline=None)
 @given(
-    n_rows=st.integers(1, 10**6), row_bytes=st.integers(1, 4096), piece=st.integers(1, 10**5), target=st.integers(1, 10**8)
+    n_rows=st.integers(1, 10**6),
+    row_bytes=st.integers(1, 4096),
+    piece=st.integers(1, 10**5),
+    target=st.integers(1, 10**8),
 )
 def test_the_cut_is_of_whole_pieces_and_covers_all_rows(n_rows, row_bytes, piece, target):
     ranges = cut(n_rows, row_bytes, piece, target, memory_limit=None, what="x")

@@ -26,9 +26,7 @@ class Spherical(Diag):
             + self.log_det_precisions_cholesky(precisions_cholesky, n_features)
             - 0.5 * (n_features * LOG_2_PI + precisions * (means**2).sum(axis=1))
         )
-        return np.hstack(
-            [constant[:, np.newaxis], means * precisions[:, np.newaxis], -0.5 * precisions[:, np.newaxis]]
-        )
+        return np.hstack([constant[:, np.newaxis], means * precisions[:, np.newaxis], -0.5 * precisions[:, np.newaxis]])
 
     def shape(self, n_components: int, n_features: int) -> tuple[int, ...]:
         return (n_components,)

@@ -70,7 +70,7 @@ def padded_size(n_components: int) -> int:
 def _product(
     z: Any, theta: Any, out: Any, n_left: int, n_factors: int, n_features: int, n_out: int, lanes: int
 ) -> None:
-    """out = theta @ phi for a block, tile by tile; the order of the tiles changes speed, never a bit."""
+    """Out = theta @ phi for a block, tile by tile; the order of the tiles changes speed, never a bit."""
     n_large = n_out // LARGE_GROUP * LARGE_GROUP
     tile_rows = TILE_VECTORS * lanes
     if n_out * n_features <= _THETA_IN_CACHE:
@@ -90,7 +90,7 @@ def _product(
 
 @compiled
 def _add_statistics(z: Any, resp: Any, left: Any, right: Any, sums: Any) -> None:
-    """sums += resp @ phi.T for a block; the additions to `sums` are in float64."""
+    """Sums += resp @ phi.T for a block; the additions to `sums` are in float64."""
     n_out, n_features = sums.shape
     n_large = n_out // LARGE_GROUP * LARGE_GROUP
     tile = np.empty(LARGE_GROUP * TILE_FEATURES, dtype=z.dtype)

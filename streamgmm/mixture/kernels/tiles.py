@@ -80,7 +80,7 @@ class _Vectors:
         return self.builder.shuffle_vector(first, undefined, mask)
 
     def multiply_add(self, a: Any, b: Any, accumulator: Any) -> None:
-        """accumulator += a * b, for a local variable."""
+        """Accumulator += a * b, for a local variable."""
         total = self.builder.call(self._fma, [a, b, self.builder.load(accumulator)])
         self.builder.store(total, accumulator)
 
@@ -98,7 +98,9 @@ class _Vectors:
             undefined = ir.Constant(vector.type, ir.Undefined)
             halves = [
                 self.builder.shuffle_vector(
-                    vector, undefined, ir.Constant(ir.VectorType(ir.IntType(32), half), list(range(start, start + half)))
+                    vector,
+                    undefined,
+                    ir.Constant(ir.VectorType(ir.IntType(32), half), list(range(start, start + half))),
                 )
                 for start in (0, half)
             ]
@@ -124,7 +126,9 @@ def _make_product_tile(n_components: int) -> Any:
 
         def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
             vectors = _Vectors(builder, context.get_value_type(z.dtype), z.dtype)
-            z_at, theta_at, out_at = (_pointer(context, builder, t, a) for t, a in zip(sig.args[:3], args, strict=False))
+            z_at, theta_at, out_at = (
+                _pointer(context, builder, t, a) for t, a in zip(sig.args[:3], args, strict=False)
+            )
             row, component, n_left, n_factors = args[3:]
             z_at = builder.gep(z_at, [row])
             out_at = builder.gep(out_at, [builder.add(builder.mul(component, _index(vectors.stride)), row)])

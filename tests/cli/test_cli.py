@@ -1,0 +1,142 @@
+"""The command line, run as a user would: results on standard output, mistakes in one line, nothing half written."""
+
+import json
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import zarr
+from click.testing import CliRunner
+
+from streamgmm import load
+from streamgmm.cli.main import main
+from tests.rows.test_sources import bad_inputs
+
+
+def run(*arguments, code=0):
+    result = CliRunner().invoke(main, [str(a) for a in arguments])
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    assert result.exit_code == code, result.output
+    return result
+
+
+@pytest.fixture
+def store(x, tmp_path):
+    zarr.create_array(str(tmp_path / "x.zarr"), data=x, chunks=(500, 3))
+    return tmp_path / "x.zarr"
+
+
+@pytest.fixture
+def model(store, tmp_path):
+    run("fit", store, "--components", 3, "--output", tmp_path / "m.safetensors", "--scheduler", "synchronous")
+    return tmp_path / "m.safetensors"
+
+
+def test_fit_predict_score_info(store, model, x, tmp_path):
+    fitted = load(model)
+    assert run("score", model, store).stdout == f"{fitted.score(x):.9f}\n"
+    scores = json.loads(run("score", model, store, "--json").stdout)
+    assert scores["bic"] == pytest.approx(fitted.bic(x))
+    assert scores["aic"] == pytest.approx(fitted.aic(x))
+    run("predict", model, store, "--output", tmp_path / "labels.zarr")
+    np.testing.assert_array_equal(zarr.open_array(tmp_path / "labels.zarr")[:], fitted.predict(x))
+    run("predict", model, store, "--output", tmp_path / "proba.parquet", "--proba")
+    table = pq.read_table(tmp_path / "proba.parquet")
+    np.testing.assert_array_equal(np.column_stack([c.to_numpy() for c in table.columns]), fitted.predict_proba(x))
+    run("predict", model, store, "--output", tmp_path / "d.zarr", "--log-density")
+    np.testing.assert_array_equal(zarr.open_array(tmp_path / "d.zarr")[:], fitted.score_samples(x))
+    shown = run("info", model).stdout
+    assert "n components: 3" in shown
+    assert f"{fitted.weights_.max():.4f}" in shown
+    described = json.loads(run("info", model, "--json").stdout)
+    assert described["means"] == fitted.means_.tolist()
+
+
+def test_a_table_with_columns_and_weights(x, tmp_path):
+    table = pa.table({"name": ["t"] * len(x), "a": x[:, 0], "b": x[:, 1], "w": np.ones(len(x))})
+    pq.write_table(table, tmp_path / "t.parquet")
+    output = tmp_path / "m"
+    result = run(
+        "fit",
+        tmp_path / "t.parquet",
+        "--components",
+        2,
+        "--columns",
+        "a, b",
+        "--weight-column",
+        "w",
+        "--output",
+        output,
+    )
+    assert result.stdout.startswith(f"{output}: 2 components, 2 features")
+    assert "iteration 1:" in result.stderr
+    assert list(load(output).feature_names_in_) == ["a", "b"]
+    run("predict", output, tmp_path / "t.parquet", "--output", tmp_path / "l.parquet")
+    assert pq.read_table(tmp_path / "l.parquet").num_rows == len(x)
+
+
+def test_quiet_and_warnings(store, tmp_path):
+    result = run("fit", store, "--components", 4, "--max-iter", 2, "--quiet", "--output", tmp_path / "m")
+    (line,) = result.stderr.splitlines()
+    assert line.startswith("streamgmm: warning: the fit stopped after max_iter=2")
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+def test_processes(store, model, tmp_path):
+    run(
+        "fit", store, "--components", 3, "--scheduler", "processes", "--workers", 2, "--quiet",
+        "--output", tmp_path / "p.safetensors",
+    )  # fmt: skip
+    np.testing.assert_array_equal(load(tmp_path / "p.safetensors").means_, load(model).means_)
+
+
+def one_line(result, *words):
+    assert result.stdout == ""
+    lines = result.stderr.splitlines()
+    assert len(lines) == 1, result.stderr
+    assert lines[0].startswith("streamgmm: ")
+    for word in words:
+        assert word in lines[0]
+
+
+def test_users_mistakes_are_one_line_and_write_nothing(model, store, tmp_path):
+    folder = tmp_path / "inputs"
+    folder.mkdir()
+    for name, source, keywords, _ in bad_inputs(folder):
+        if not isinstance(source, str):
+            continue
+        extra = ["--columns", ",".join(keywords["columns"])] if "columns" in keywords else []
+        extra += ["--weight-column", keywords["sample_weight"]] if "sample_weight" in keywords else []
+        result = run("fit", source, "--components", 2, *extra, "--output", tmp_path / "out", code=1)
+        one_line(result, *([] if name == "missing glob" else [source.split("/")[-1]]))
+    one_line(run("predict", tmp_path / "none", store, "--output", tmp_path / "o.zarr", code=1), "no model file")
+    one_line(run("predict", model, store, "--output", tmp_path / "o.csv", code=1), ".zarr or .parquet")
+    one_line(run("predict", model, tmp_path / "none", "--output", tmp_path / "o.zarr", code=1), "does not exist")
+    one_line(run("info", store, code=1), "no model file")
+    one_line(run("fit", store, "--components", 2, "--output", model, code=1), "exists", "overwrite")
+    one_line(run("fit", store, "--components", 5000, "--output", tmp_path / "out", "--quiet", code=1), "n_components")
+    one_line(
+        run("fit", store, "--components", 2, "--scheduler", "nowhere", "--output", tmp_path / "out", code=1), "nowhere"
+    )
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["inputs", "m.safetensors", "x.zarr"]
+
+
+def test_missing_values(x, tmp_path):
+    x[17, 1] = np.nan
+    zarr.create_array(str(tmp_path / "x.zarr"), data=x, chunks=(500, 3))
+    one_line(
+        run("fit", tmp_path / "x.zarr", "--components", 2, "--output", tmp_path / "m", "--quiet", code=1),
+        "row 17, column 1",
+    )
+    result = run("fit", tmp_path / "x.zarr", "--components", 2, "--output", tmp_path / "m", "--missing", "drop")
+    assert "left out 1 row" in result.stderr
+
+
+def test_every_command_has_help_and_an_example():
+    for name in main.list_commands(None):
+        shown = run(name, "--help").stdout
+        assert f"Example: streamgmm {name}" in " ".join(shown.split())
+        assert main.get_command(None, name).get_short_help_str(200)
+    assert "predict" in run("--help").stdout

@@ -1,0 +1,103 @@
+"""The survey: moments equal NumPy's, the sample depends on the rows' indices alone, faults of the rows are named."""
+
+import dask.array as da
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from streamgmm.exceptions import InputError, MissingValuesError
+from streamgmm.fitting.survey import hashed, survey
+from streamgmm.rows.open import open_rows
+
+
+def surveyed(x, *, sample_weight=None, sample_size=100, seed=0, missing="raise"):
+    rows = open_rows(x, sample_weight=sample_weight)
+    return survey(rows, sample_size=sample_size, seed=seed, full_scatter=True, missing=missing)
+
+
+@settings(max_examples=25, deadline=None)
+@given(chunk=st.integers(1, 400), distance=st.sampled_from([0.0, 1e8]), weighted=st.booleans())
+def test_moments_and_sample_whatever_the_chunks(chunk, distance, weighted):
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(700, 3)) + distance
+    weight = rng.integers(0, 3, 700).astype(float) if weighted else np.ones(700)
+    found = surveyed(da.from_array(x, chunks=(chunk, 2)), sample_weight=weight)
+    assert (found.n_rows, found.n_used, found.sum_weight) == (700, (weight > 0).sum(), weight.sum())
+    np.testing.assert_allclose(found.mean, np.average(x, axis=0, weights=weight), rtol=1e-14, atol=1e-14)
+    # With a mean of 1e8 deviations the rows themselves have eight digits after the point.
+    expected = np.cov((x - distance).T, aweights=weight, bias=True)
+    np.testing.assert_allclose(
+        found.covariance, expected, rtol=1e-6 if distance else 1e-12, atol=1e-6 if distance else 1e-14
+    )
+    whole = surveyed(x, sample_weight=weight)
+    np.testing.assert_array_equal(found.sample.x, whole.sample.x)
+    np.testing.assert_array_equal(found.sample.weight, whole.sample.weight)
+
+
+def test_the_sample_is_uniform_over_sorted_rows():
+    x = np.arange(200_000.0)[:, np.newaxis]
+    sample = surveyed(x, sample_size=5000).sample.x[:, 0]
+    assert len(np.unique(sample)) == 5000
+    counts, _ = np.histogram(sample, bins=20, range=(0, 200_000))
+    assert np.abs(counts - 250).max() < 5 * np.sqrt(250)
+    assert not np.array_equal(sample, surveyed(x, sample_size=5000, seed=1).sample.x[:, 0])
+
+
+def test_the_sample_has_no_rows_that_do_not_count():
+    x = np.arange(50_000.0)[:, np.newaxis]
+    weight = np.zeros(50_000)
+    weight[::100] = 2.0
+    x[:100:200] = np.nan
+    found = surveyed(x, sample_weight=weight, sample_size=300, missing="drop")
+    assert len(found.sample.x) == 300
+    assert np.isin(found.sample.x[:, 0], np.arange(0, 50_000, 100)).all()
+    assert (found.sample.weight == 2.0).all()
+
+
+def test_hashes_of_different_rows_differ():
+    keys = hashed(np.arange(100_000, dtype=np.uint64), 5)
+    assert len(np.unique(keys)) == 100_000
+
+
+def test_the_first_missing_value_is_named():
+    x = np.zeros((1000, 3)) + np.arange(3)
+    x[700, 2], x[800, 0] = np.inf, np.nan
+    for source in (x, da.from_array(x, chunks=(123, 2))):
+        with pytest.raises(MissingValuesError, match=r"2 row\(s\), the first at row 700, column 2.*missing='drop'"):
+            surveyed(source)
+    assert surveyed(x, missing="drop").n_missing == 2
+
+
+def test_the_name_of_the_column_is_given():
+    import pandas as pd
+
+    frame = pd.DataFrame({"height": [1.0, 2.0], "weight": [3.0, np.nan]})
+    with pytest.raises(MissingValuesError, match=r"row 1, column 1 \('weight'\)"):
+        surveyed(frame)
+
+
+def test_rows_of_unknown_number_are_named_by_their_chunk():
+    x = np.zeros((100, 2))
+    x[55, 1] = np.nan
+    unknown = da.from_array(x, chunks=(10, 2))[da.ones(100, dtype=bool, chunks=10)]
+    with pytest.raises(MissingValuesError, match="row 5 of chunk 5"):
+        surveyed(unknown)
+
+
+@pytest.mark.parametrize("value", [-1.0, np.nan, np.inf])
+def test_bad_weights_are_named(value):
+    weight = np.ones(50)
+    weight[20] = value
+    with pytest.raises(InputError, match=f"sample_weight is {value} at row 20"):
+        surveyed(np.zeros((50, 1)), sample_weight=weight)
+
+
+def test_no_row_left():
+    with pytest.raises(MissingValuesError, match="no row left"):
+        surveyed(np.full((5, 2), np.nan), missing="drop")
+    with pytest.raises(MissingValuesError, match="weight of the others is zero"):
+        surveyed(np.zeros((5, 2)), sample_weight=np.zeros(5))
+    empty = da.zeros((10, 2), chunks=5)[da.zeros(10, dtype=bool, chunks=5)]
+    with pytest.raises(MissingValuesError):
+        surveyed(empty)

@@ -1,0 +1,96 @@
+"""Model files: what is saved comes back, and what is no model is refused."""
+
+import json
+
+import numpy as np
+import pytest
+from safetensors import safe_open
+from safetensors.numpy import save_file
+from sklearn.exceptions import NotFittedError
+
+import streamgmm
+from streamgmm import GaussianMixture
+from streamgmm.exceptions import InputError, ModelFileError
+
+
+@pytest.fixture
+def model(x, covariance_type):
+    import pandas as pd
+
+    frame = pd.DataFrame(x, columns=["a", "b", "c"])
+    return GaussianMixture(3, covariance_type=covariance_type, random_state=np.int64(4), tol=np.float64(1e-3)).fit(
+        frame
+    )
+
+
+def test_round_trip(model, x, tmp_path):
+    path = tmp_path / "model.safetensors"
+    model.save(path)
+    loaded = streamgmm.load(path)
+    for name in ("weights", "means", "covariances", "precisions_cholesky", "precisions", "lower_bounds"):
+        np.testing.assert_array_equal(getattr(loaded, f"{name}_"), getattr(model, f"{name}_"))
+    for name in ("converged_", "n_iter_", "lower_bound_", "stop_reason_", "n_missing_", "n_features_in_"):
+        assert getattr(loaded, name) == getattr(model, name)
+    assert list(loaded.feature_names_in_) == ["a", "b", "c"]
+    assert loaded.get_params() == model.get_params()
+    np.testing.assert_array_equal(loaded.score_samples(x_frame(x)), model.score_samples(x_frame(x)))
+    assert [p.name for p in tmp_path.iterdir()] == ["model.safetensors"]
+
+
+def x_frame(x):
+    import pandas as pd
+
+    return pd.DataFrame(x, columns=["a", "b", "c"])
+
+
+def test_the_same_model_gives_the_same_bytes(x, tmp_path):
+    for name in ("one", "two"):
+        GaussianMixture(3, random_state=0).fit(x).save(tmp_path / name)
+    assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
+
+
+def test_any_reader_of_the_format_can_read_it(x, tmp_path):
+    GaussianMixture(2, random_state=0).fit(x).save(tmp_path / "m")
+    with safe_open(tmp_path / "m", framework="numpy") as file:
+        header = json.loads(file.metadata()["streamgmm"])
+        assert file.get_tensor("means").shape == (2, 3)
+    assert header["format_version"] == 1
+    assert header["parameters"]["covariance_type"] == "full"
+
+
+def test_what_is_no_model_is_refused(x, tmp_path):
+    path = tmp_path / "m"
+    with pytest.raises(ModelFileError, match="there is no model file"):
+        streamgmm.load(path)
+    path.write_bytes(b"hello")
+    with pytest.raises(ModelFileError, match="damaged or no model file"):
+        streamgmm.load(path)
+    save_file({"a": np.zeros(2)}, path)
+    with pytest.raises(ModelFileError, match="holds no streamgmm model"):
+        streamgmm.load(path)
+    save_file({"a": np.zeros(2)}, path, metadata={"streamgmm": "{}"})
+    with pytest.raises(ModelFileError, match="header can't be read"):
+        streamgmm.load(path)
+    save_file({"a": np.zeros(2)}, path, metadata={"streamgmm": '{"format_version": 99}'})
+    with pytest.raises(ModelFileError, match=r"format 99.*upgrade"):
+        streamgmm.load(path)
+    save_file({"a": np.zeros(2)}, path, metadata={"streamgmm": '{"format_version": 1}'})
+    with pytest.raises(ModelFileError, match="damaged"):
+        streamgmm.load(path)
+
+
+def test_a_truncated_file_is_refused(x, tmp_path):
+    path = tmp_path / "m"
+    GaussianMixture(2, random_state=0).fit(x).save(path)
+    whole = path.read_bytes()
+    for size in (0, 4, 100, len(whole) // 2, len(whole) - 1):
+        path.write_bytes(whole[:size])
+        with pytest.raises(ModelFileError):
+            streamgmm.load(path)
+
+
+def test_saving_needs_a_fit_and_a_folder(x, tmp_path):
+    with pytest.raises(NotFittedError):
+        GaussianMixture().save(tmp_path / "m")
+    with pytest.raises(InputError, match="is not a folder"):
+        GaussianMixture(random_state=0).fit(x).save(tmp_path / "nowhere" / "m")

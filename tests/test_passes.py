@@ -1,0 +1,181 @@
+"""A pass is one compute of one graph: a fixed tree, the same bits on every scheduler, one BLAS thread."""
+
+import threading
+
+import dask
+import dask.array as da
+import numpy as np
+import pytest
+import zarr
+from dask.callbacks import Callback
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from threadpoolctl import threadpool_info
+
+from streamgmm import GaussianMixture
+from streamgmm.blas import one_blas_thread
+from streamgmm.passes import GROUP, run_pass
+from streamgmm.rows.open import open_rows
+from tests.conftest import clusters
+
+
+class Trace(str):
+    """A value whose sum shows how it was formed."""
+
+    def __add__(self, other):
+        return Trace(f"({self}+{other})")
+
+
+def trace_leaf(blocks, parameters):
+    (block,) = blocks
+    return Trace(block.start // parameters)
+
+
+def expected_tree(n):
+    values = [Trace(i) for i in range(n)]
+    while len(values) > 1:
+        groups = [values[i : i + GROUP] for i in range(0, len(values), GROUP)]
+        values = []
+        for group in groups:
+            total = group[0]
+            for value in group[1:]:
+                total = total + value
+            values.append(total)
+    return values[0]
+
+
+@settings(max_examples=15, deadline=None)
+@given(n_tasks=st.integers(1, 80))
+def test_the_tree_is_groups_of_eight_by_index(n_tasks):
+    assert run_pass(open_rows(da.zeros((n_tasks * 2, 1), chunks=(2, 1))), trace_leaf, 2) == expected_tree(n_tasks)
+    array_rows = open_rows(np.zeros((n_tasks * 256, 1)), memory_limit=8 * 256 * 8)
+    with dask.config.set(scheduler="threads"):
+        assert run_pass(array_rows, trace_leaf, 256) == expected_tree(n_tasks)
+
+
+def bits(model):
+    return [getattr(model, f"{name}_").tobytes() for name in ("weights", "means", "covariances", "lower_bounds")]
+
+
+@pytest.fixture
+def store(rng, tmp_path):
+    x = clusters(rng, n_rows=30_000, n_features=4)
+    zarr.create_array(str(tmp_path / "x.zarr"), data=x, chunks=(1000, 4))
+    return str(tmp_path / "x.zarr")
+
+
+def small_fit(source, covariance_type="full"):
+    # The limit makes many tasks of few rows.
+    model = GaussianMixture(
+        3, covariance_type=covariance_type, random_state=0, max_iter=4, tol=0, memory_limit=8 * 1000 * 4 * 8
+    )
+    return model.fit(source)
+
+
+def test_same_bits_on_every_local_scheduler(store, covariance_type):
+    fits = []
+    for config in ({"scheduler": "synchronous"}, {"scheduler": "threads", "num_workers": 1}, {"scheduler": "threads"}):
+        with dask.config.set(**config):
+            fits.append(bits(small_fit(store, covariance_type)))
+    assert fits[0] == fits[1] == fits[2]
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+def test_same_bits_on_a_cluster_of_any_size(store):
+    from dask.distributed import Client, LocalCluster
+
+    serial = bits(small_fit(store))
+    lazy = da.from_zarr(store)
+    serial_lazy = bits(small_fit(lazy))
+    for n_workers in (1, 2):
+        with (
+            dask.config.set(scheduler=None),
+            LocalCluster(n_workers=n_workers, threads_per_worker=1, dashboard_address=None, processes=True) as cluster,
+            Client(cluster),
+        ):
+            assert bits(small_fit(store)) == serial
+            assert bits(small_fit(lazy)) == serial_lazy
+            # Rows of this process's memory are computed here, and are never sent.
+            assert small_fit(np.asarray(lazy)).converged_ is False
+
+
+class Counting(Callback):
+    """Counts computes, and the tasks of each."""
+
+    def __init__(self):
+        super().__init__(start=lambda graph: self.tasks.append(0), pretask=self._task)
+        self.tasks = []
+
+    def _task(self, key, graph, state):
+        self.tasks[-1] += 1
+
+
+def test_one_compute_per_pass_and_none_before(store):
+    with Counting() as counting:
+        model = GaussianMixture(2, random_state=0, max_iter=3, tol=0)
+        lazy = da.from_zarr(store)
+        assert counting.tasks == []
+        model.fit(lazy)
+        assert len(counting.tasks) == 4  # the survey and three iterations
+        counting.tasks.clear()
+        labels, density = model.predict(lazy), model.score_samples(store)
+        assert counting.tasks == []
+        assert labels.chunks == (lazy.chunks[0],)
+        assert isinstance(density, da.Array)
+        model.score(store)
+        assert len(counting.tasks) == 1
+
+
+@pytest.mark.parametrize("lazy", [False, True])
+def test_loading_and_computing_are_one_task(store, lazy):
+    """A graph has one task per chunk and the tree: nothing that only loads."""
+    rows = open_rows(da.from_zarr(store)) if lazy else open_rows(store, memory_limit=8 * 1000 * 4 * 8)
+    with Counting() as counting:
+        assert run_pass(rows, _count_rows, None) == 30_000
+    assert rows.n_tasks == 30
+    n_tree = 4 + 1
+    # Taking the value out of an array of one is a task of its own for Dask arrays.
+    n_leaves = rows.n_tasks * (2 if lazy else 1)
+    assert counting.tasks[0] <= n_leaves + n_tree + 2
+
+
+def _count_rows(blocks, _parameters):
+    return sum(len(block.x) for block in blocks)
+
+
+def _blas_threads():
+    return {info["num_threads"] for info in threadpool_info() if info["user_api"] == "blas"}
+
+
+def _threads_leaf(blocks, _parameters):
+    return sum(1 for block in blocks) * max(_blas_threads())
+
+
+def test_blas_has_one_thread_in_tasks_and_its_own_number_after():
+    before = _blas_threads()
+    rows = open_rows(da.zeros((40, 1), chunks=(2, 1)))
+    for scheduler in ("synchronous", "threads"):
+        with dask.config.set(scheduler=scheduler):
+            assert run_pass(rows, _threads_leaf, None) == 20
+    assert _blas_threads() == before
+
+
+def test_blas_limits_of_threads_that_overlap():
+    before = _blas_threads()
+    inside, leave = threading.Event(), threading.Event()
+
+    def other():
+        with one_blas_thread():
+            inside.set()
+            leave.wait(10)
+
+    thread = threading.Thread(target=other)
+    with one_blas_thread():
+        thread.start()
+        inside.wait(10)
+        with one_blas_thread():
+            pass
+        leave.set()
+        thread.join()
+        assert _blas_threads() == {1}
+    assert _blas_threads() == before
