@@ -12,7 +12,7 @@ _HOMES = {
     "StopReason": "streamgmm.fitting.stopping",
     "load": "streamgmm.model_file",
     "save": "streamgmm.model_file",
-    "write_predictions": "streamgmm.predictions",
+    "write_predictions": "streamgmm.result_files",
 }
 
 __all__ = ["GaussianMixture", "StopReason", "exceptions", "load", "save", "write_predictions"]
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from streamgmm.estimator import GaussianMixture
     from streamgmm.fitting.stopping import StopReason
     from streamgmm.model_file import load, save
-    from streamgmm.predictions import write_predictions
+    from streamgmm.result_files import write_predictions
 
 
 def __getattr__(name: str) -> Any:

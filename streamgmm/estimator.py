@@ -307,12 +307,6 @@ class GaussianMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
         )
         return x, np.repeat(np.arange(parameters.n_components), counts)
 
-    def save(self, path: str) -> None:
-        """Write the fitted mixture to a file that holds no code; see `streamgmm.load`."""
-        from streamgmm.model_file import save
-
-        save(self, path)
-
     # For what stands beside the estimator: files, plots, the command line
 
     def parameters(self) -> MixtureParameters:

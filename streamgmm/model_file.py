@@ -9,15 +9,16 @@ from __future__ import annotations
 
 import json
 import os
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
+from streamgmm import __version__
+from streamgmm.estimator import GaussianMixture
 from streamgmm.exceptions import ModelFileError
+from streamgmm.fitting.stopping import StopReason
+from streamgmm.mixture.families import FAMILIES
 from streamgmm.rows.results import check_output, replaced_whole
-
-if TYPE_CHECKING:
-    from streamgmm.estimator import GaussianMixture
 
 FORMAT_VERSION = 1
 _KEY = "streamgmm"
@@ -44,8 +45,6 @@ def save(model: GaussianMixture, path: str | os.PathLike[str]) -> None:
     from safetensors.numpy import save as serialise
     from sklearn.utils.validation import check_is_fitted
 
-    import streamgmm
-
     check_is_fitted(model)
     path = os.fspath(path)
     check_output(path, overwrite=True)
@@ -55,7 +54,7 @@ def save(model: GaussianMixture, path: str | os.PathLike[str]) -> None:
     names = getattr(model, "feature_names_in_", None)
     header = {
         "format_version": FORMAT_VERSION,
-        "streamgmm_version": streamgmm.__version__,
+        "streamgmm_version": __version__,
         "parameters": {name: _plain(value) for name, value in parameters.items()},
         "converged": bool(model.converged_),
         "stop_reason": model.stop_reason_.name,
@@ -131,10 +130,6 @@ def _read(path: str) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def _restored(header: dict[str, Any], arrays: dict[str, Any], path: str) -> GaussianMixture:
-    from streamgmm.estimator import GaussianMixture
-    from streamgmm.fitting.stopping import StopReason
-    from streamgmm.mixture.families import FAMILIES
-
     try:
         known = GaussianMixture().get_params(deep=False)
         given = {name: value for name, value in header["parameters"].items() if name in known}

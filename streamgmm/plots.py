@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 
+from streamgmm.estimator import GaussianMixture
 from streamgmm.exceptions import InputError
-
-if TYPE_CHECKING:
-    from streamgmm.estimator import GaussianMixture
 
 
 def save_patch_components(
