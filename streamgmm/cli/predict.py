@@ -5,14 +5,15 @@ from __future__ import annotations
 import click
 
 from streamgmm.cli import options
+from streamgmm.exceptions import InputError
 
 
 @click.command(short_help="Write labels, responsibilities or densities.")
 @click.argument("model")
 @click.argument("source")
 @click.option("--output", required=True, metavar="STORE", help="A name that ends in .zarr or .parquet.")
-@click.option("--proba", "kind", flag_value="proba", help="Write responsibilities instead of labels.")
-@click.option("--log-density", "kind", flag_value="log_density", help="Write log-densities (nats) instead of labels.")
+@click.option("--proba", is_flag=True, help="Write responsibilities instead of labels.")
+@click.option("--log-density", is_flag=True, help="Write log-densities (nats) instead of labels.")
 @options.columns
 @options.missing
 @options.memory_limit
@@ -22,7 +23,8 @@ def predict(
     model: str,
     source: str,
     output: str,
-    kind: str | None,
+    proba: bool,
+    log_density: bool,
     columns: str | None,
     missing: str | None,
     memory_limit: str | None,
@@ -36,6 +38,9 @@ def predict(
     """
     from streamgmm import load, write_predictions
 
+    if proba and log_density:
+        raise InputError("--proba and --log-density exclude each other: run the command once for each")
+    kind = "proba" if proba else "log_density" if log_density else "labels"
     fitted = load(model)
     fitted.memory_limit = memory_limit
     fitted.missing = missing or fitted.missing
@@ -44,7 +49,7 @@ def predict(
             fitted,
             source,
             output,
-            kind=kind or "labels",
+            kind=kind,
             columns=options.split_columns(columns),
             overwrite=overwrite,
         )

@@ -84,8 +84,7 @@ class DaskRows(Rows):
             dtype=object,
             chunks=((1,) * self.n_tasks, (1,)),
             meta=np.empty((0, 0), dtype=object),
-            name=None,
-            token=_fresh_token(),
+            name=_fresh_name(),
         )
         return [_unwrapped(result) for result in results.to_delayed().ravel()]
 
@@ -110,7 +109,7 @@ def _map_chunk(x: Any, *, leaf: Leaf, starts: tuple[int, ...], parameters: Any, 
     return leaf([Block(np.asarray(x), None, starts[block_id[0]])], parameters)
 
 
-def _fresh_token() -> str:
+def _fresh_name() -> str:
     import uuid
 
     return f"streamgmm-pass-{uuid.uuid4().hex}"

@@ -113,6 +113,9 @@ def test_users_mistakes_are_one_line_and_write_nothing(model, store, tmp_path):
         one_line(result, *([] if name == "missing glob" else [source.split("/")[-1]]))
     one_line(run("predict", tmp_path / "none", store, "--output", tmp_path / "o.zarr", code=1), "no model file")
     one_line(run("predict", model, store, "--output", tmp_path / "o.csv", code=1), ".zarr or .parquet")
+    one_line(
+        run("predict", model, store, "--proba", "--log-density", "--output", tmp_path / "o.zarr", code=1), "exclude"
+    )
     one_line(run("predict", model, tmp_path / "none", "--output", tmp_path / "o.zarr", code=1), "does not exist")
     one_line(run("info", store, code=1), "no model file")
     one_line(run("fit", store, "--components", 2, "--output", model, code=1), "exists", "overwrite")
