@@ -5,7 +5,7 @@ from __future__ import annotations
 import numbers
 import warnings
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -31,7 +31,7 @@ from streamgmm.rows.open import is_stored, kind_of, open_rows
 if TYPE_CHECKING:
     import dask.array as da
 
-    Result = npt.NDArray[Any] | da.Array
+    Result: TypeAlias = npt.NDArray[Any] | da.Array
 
 _MISSING = ("raise", "drop")
 
@@ -40,8 +40,8 @@ class GaussianMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
     """A Gaussian mixture, fitted by expectation-maximisation to any number of rows.
 
     Names and meanings are those of `sklearn.mixture.GaussianMixture`. What differs: the rows may be larger than memory
-    (a Dask array or DataFrame, a `zarr.Array`, or the path of a Zarr store, of Parquet files or of a .npy file), they may
-    have weights, and `tol` and `reg_covar` have other defaults.
+    (a Dask array or DataFrame, a `zarr.Array`, or the path of a Zarr store, of Parquet files or of a .npy file), they
+    may have weights, and `tol` and `reg_covar` have other defaults.
 
     Parameters
     ----------
@@ -281,7 +281,7 @@ class GaussianMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
         found = self.log_likelihood(X, sample_weight, columns=columns)
         return -2.0 * found.total + self.parameters().n_parameters * float(np.log(found.sum_weight))
 
-    def sample(self, n_samples: int = 1) -> tuple[Floats, Integers]:
+    def sample(self, n_samples: Any = 1) -> tuple[Floats, Integers]:
         """Draw rows from the mixture.
 
         Returns
@@ -359,7 +359,7 @@ class GaussianMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
             memory_limit=memory_limit,
         )
         if reset:
-            self._weight_column = sample_weight if isinstance(sample_weight, str) else None
+            self._weight_column: str | None = sample_weight if isinstance(sample_weight, str) else None
             self.n_features_in_ = rows.n_features
             if rows.feature_names is not None:
                 self.feature_names_in_ = np.asarray(rows.feature_names, dtype=object)
@@ -421,11 +421,12 @@ class GaussianMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
         self.covariances_ = parameters.covariances
         self.precisions_cholesky_ = parameters.precisions_cholesky
         self.precisions_ = parameters.precisions
+        assert state.stop_reason is not None  # `run` goes on until there is one
         self.converged_ = state.stop_reason is StopReason.CONVERGED
         self.n_iter_ = state.n_iter
         self.lower_bounds_ = np.array(state.lower_bounds)
         self.lower_bound_ = float(state.lower_bounds[-1])
-        self.stop_reason_ = state.stop_reason
+        self.stop_reason_: StopReason = state.stop_reason
         self.n_missing_ = result.survey.n_missing
 
     def __sklearn_tags__(self) -> Any:
@@ -436,12 +437,14 @@ class GaussianMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
 
 
 def _check_integer(name: str, value: Any, smallest: int) -> None:
-    if not isinstance(value, numbers.Integral) or isinstance(value, bool) or value < smallest:
+    is_integer = isinstance(value, numbers.Integral) and not isinstance(value, (bool, np.bool_))
+    if not is_integer or value < smallest:
         raise InputError(f"{name} must be an integer of at least {smallest}, got {value!r}")
 
 
 def _check_not_negative(name: str, value: Any) -> None:
-    if not isinstance(value, numbers.Real) or isinstance(value, bool) or not np.isfinite(value) or value < 0:
+    is_number = isinstance(value, numbers.Real) and not isinstance(value, (bool, np.bool_))
+    if not is_number or not 0 <= value < float("inf"):
         raise InputError(f"{name} must be a finite number of at least 0, got {value!r}")
 
 

@@ -1,8 +1,8 @@
 """Model files: one file that holds arrays and text, and no code.
 
 The format is safetensors: the arrays (float64, as the estimator's attributes name them, without the underscore), and
-under the metadata's key "streamgmm" a JSON object with `format_version`, `streamgmm_version`, the estimator's parameters
-and the scalars of the fit. Any safetensors reader can open it.
+under the metadata's key "streamgmm" a JSON object with `format_version`, `streamgmm_version`, the estimator's
+parameters and the scalars of the fit. Any safetensors reader can open it.
 """
 
 from __future__ import annotations

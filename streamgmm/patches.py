@@ -26,7 +26,7 @@ def photographs() -> list[npt.NDArray[np.float32]]:
 
 
 def patches(shape: tuple[int, int] = PATCH_SHAPE) -> Iterator[npt.NDArray[np.float32]]:
-    """Give all overlapping patches of the photographs, a strip of rows at a time: arrays of shape (n, height * width)."""
+    """Give all overlapping patches of the photographs, some at a time: arrays of shape (n, height * width)."""
     for image in photographs():
         windows = np.lib.stride_tricks.sliding_window_view(image, shape)
         for strip in np.array_split(windows, 10):
@@ -37,7 +37,7 @@ def write_patches(path: str, shape: tuple[int, int] = PATCH_SHAPE) -> int:
     """Write all patches to a Zarr array at a path; return their number."""
     import zarr
 
-    n_rows = sum((i.shape[0] - shape[0] + 1) * (i.shape[1] - shape[1] + 1) for i in photographs())
+    n_rows: int = sum((i.shape[0] - shape[0] + 1) * (i.shape[1] - shape[1] + 1) for i in photographs())
     n_features = shape[0] * shape[1]
     array = zarr.create_array(path, shape=(n_rows, n_features), chunks=(65_536, n_features), dtype=np.float32)
     start = 0

@@ -231,7 +231,7 @@ def test_rows_that_do_not_fit_the_model(x):
         model.predict(da.from_array(x[:, :2]))
     with pytest.raises(InputError, match="n_samples"):
         GaussianMixture(10).fit(x[:5])
-    with pytest.raises(InputError, match="sums to 0.3"):
+    with pytest.raises(InputError, match=r"sums to 0\.3"):
         GaussianMixture(2).fit(x[:3], sample_weight=[0.1, 0.1, 0.1])
     with pytest.raises(InputError, match="at least one sample"):
         model.sample(0)

@@ -46,10 +46,12 @@ def demo(n_components: int, folder: str | None) -> None:
     passes = model.n_iter_ + 1
     seconds = fitted - wrote
     click.echo(
-        f"rows      {n_rows:,} x {model.n_features_in_} float32, {size / 2**20:.0f} MiB on disk, written in {wrote - began:.1f} s"
+        f"rows      {n_rows:,} x {model.n_features_in_} float32, {size / 2**20:.0f} MiB on disk, written in "
+        f"{wrote - began:.1f} s"
     )
     click.echo(
-        f"fit       {len(model.weights_)} full covariances, {passes} passes in {seconds:.1f} s ({model.stop_reason_.value})"
+        f"fit       {len(model.weights_)} full covariances, {passes} passes in {seconds:.1f} s "
+        f"({model.stop_reason_.value})"
     )
     click.echo(
         f"speed     {n_rows * passes / seconds / 1e6:.2f} million rows per second, {seconds / passes:.2f} s per pass"

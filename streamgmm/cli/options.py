@@ -91,5 +91,5 @@ def one_line_warnings() -> Iterator[None]:
         # Those meant for users; what libraries tell each other's developers is not.
         warnings.simplefilter("ignore")
         warnings.simplefilter("always", UserWarning)
-        warnings.showwarning = show  # type: ignore[assignment]
+        warnings.showwarning = show
         yield

@@ -105,8 +105,8 @@ def repair(
     good = np.setdiff1d(np.arange(n_components), bad)
     if not len(good):
         raise SingularCovarianceError(
-            "every component has collapsed onto a few rows: use reg_covar='auto', a larger reg_covar, fewer components, "
-            "or another covariance_type"
+            "every component has collapsed onto a few rows: use reg_covar='auto', a larger reg_covar, fewer "
+            "components, or another covariance_type"
         )
     healthy = MixtureParameters.from_covariances(
         family.name,

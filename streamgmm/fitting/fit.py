@@ -96,8 +96,8 @@ def _fit(rows: Rows, settings: Settings, callback: Callable[[em.State], None] | 
         )
     if surveyed.sum_weight < settings.n_components:
         raise InputError(
-            f"sample_weight sums to {surveyed.sum_weight:g}, less than n_components = {settings.n_components}: a weight "
-            "says how many rows a row stands for; scale the weights so that their mean is about 1"
+            f"sample_weight sums to {surveyed.sum_weight:g}, less than n_components = {settings.n_components}: a "
+            "weight says how many rows a row stands for; scale the weights so that their mean is about 1"
         )
     frame = family.frame(surveyed.mean, surveyed.covariance)
     regularization = _regularization(family, frame, surveyed, settings.reg_covar, rows)

@@ -1,4 +1,4 @@
-"""The survey: the first pass of a fit. Counts, mean and covariance, a uniform sample, and what is wrong with the rows."""
+"""The survey, the first pass of a fit: counts, mean and covariance, a uniform sample, what is wrong with the rows."""
 
 from __future__ import annotations
 
@@ -233,8 +233,8 @@ def survey(rows: Rows, *, sample_size: int, seed: int, full_scatter: bool, missi
         raise rows.provenance.missing_values_error(*found.first_missing, found.n_missing)
     if found.n_used == 0:
         raise MissingValuesError(
-            f"{rows.description} has no row left to fit: of {found.n_rows} rows, {found.n_missing} have a missing value, "
-            "and the weight of the others is zero"
+            f"{rows.description} has no row left to fit: of {found.n_rows} rows, {found.n_missing} have a missing "
+            "value, and the weight of the others is zero"
         )
     if len(found.sample.x) < min(sample_size, found.n_used):
         # Most rows have weight 0 or a missing value: draw again, passing over none.

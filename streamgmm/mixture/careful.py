@@ -54,8 +54,8 @@ class CarefulMixture:
         """Compute the statistics of the rows x, with moments about the current means."""
         parameters, family = self._parameters, self._parameters.family
         n_features = parameters.n_features
-        left, right = family.factor_pairs(n_features)
-        sums = np.zeros((parameters.n_components, len(left)))
+        n_columns = len(family.factor_pairs(n_features)[0])
+        sums = np.zeros((parameters.n_components, n_columns))
         scatter = np.zeros((n_features, n_features)) if family.shared else None
         log_likelihood = sum_weight = 0.0
         n_missing, first_missing = 0, -1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -55,12 +56,12 @@ class _Layout:
 
 
 def _layout(family: CovarianceFamily, theta: Floats, frame: Frame, dtype: type) -> _Layout:
-    from streamgmm.mixture.kernels import block
+    from streamgmm.mixture.kernels import block, tiles
 
     n_features = frame.n_features
     n_left, n_factors = family.n_factors(n_features)
     left, right = family.factor_pairs(n_features)
-    n_padding = -len(left) % block.TILE_FEATURES
+    n_padding = -len(left) % tiles.TILE_FEATURES
     padding = np.zeros(n_padding, dtype=np.int64)
     if frame.whitening is None:
         whitening = np.empty(0)
@@ -94,7 +95,7 @@ def _readable(x: Rows, sample_weight: Rows | None) -> Iterator[tuple[int, Rows, 
     step = max(len(x), 1) if as_they_are else _CONVERTED_ROWS
     dtype = kernel_dtype(x.dtype)
     for start in range(0, len(x), step):
-        piece = np.ascontiguousarray(x[start : start + step], dtype=dtype)
+        piece: Rows = np.ascontiguousarray(x[start : start + step], dtype=dtype)
         if sample_weight is None:
             weight = np.empty(0)
         else:
@@ -102,7 +103,7 @@ def _readable(x: Rows, sample_weight: Rows | None) -> Iterator[tuple[int, Rows, 
         yield start, piece, weight
 
 
-def kernel_dtype(dtype: np.dtype) -> type:  # type: ignore[type-arg]
+def kernel_dtype(dtype: np.dtype[Any]) -> type:
     """Return the smallest of float32 and float64 that holds every value of a dtype."""
     return np.float32 if np.can_cast(dtype, np.float32) else np.float64
 
@@ -259,7 +260,7 @@ def _evaluate_carefully(
     x: Rows, parameters: MixtureParameters, frame: Frame, log_prob: Floats, resp: Floats, labels: Integers
 ) -> tuple[int, int]:
     mixture = CarefulMixture(parameters, frame)
-    finite = np.isfinite(x).all(axis=1)
+    finite = np.asarray(np.isfinite(x).all(axis=1))
     for start, piece, _ in _readable(x, None):
         for inner in range(0, len(piece), 2048):
             rows = slice(start + inner, start + min(inner + 2048, len(piece)))

@@ -58,19 +58,21 @@ class Frame:
     def points_to_frame(self, x: Floats) -> Floats:
         """Map points (n, n_features) from the data's coordinates to the frame's."""
         centred = x - self.center
-        if self.whitening is not None:
-            return centred @ self.whitening.T
-        return centred * self.scale
+        if self.scale is not None:
+            return centred * self.scale
+        assert self.whitening is not None
+        return centred @ self.whitening.T
 
     def points_to_data(self, z: Floats) -> Floats:
         """Map points (n, n_features) from the frame's coordinates to the data's."""
-        if self.colouring is not None:
-            return z @ self.colouring.T + self.center
-        return z / self.scale + self.center
+        if self.scale is not None:
+            return z / self.scale + self.center
+        assert self.colouring is not None
+        return z @ self.colouring.T + self.center
 
 
 def _varying_standard_deviations(center: Floats, variances: Floats) -> tuple[Floats, tuple[int, ...]]:
-    """Standard deviations, with a stand-in for the features whose values differ by no more than their rounding."""
+    """Find standard deviations, with a stand-in for the features whose values differ by no more than their rounding."""
     spread = np.sqrt(np.maximum(variances, 0.0))
     constant = spread <= 4.0 * np.finfo(np.float64).eps * np.abs(center)
     magnitude = np.where(center == 0.0, 1.0, np.abs(center))
@@ -124,5 +126,12 @@ def uniform_frame(center: Floats, variances: Floats) -> Frame:
     constant = tuple(range(n_features)) if singular else ()
     scale = np.full(n_features, 1.0 / spread)
     return Frame(
-        center, scale, None, None, -n_features * float(np.log(spread)), np.float64(singular), constant, singular
-    )  # type: ignore[arg-type]
+        center,
+        scale,
+        None,
+        None,
+        -n_features * float(np.log(spread)),
+        np.array(float(singular)),
+        constant,
+        bool(singular),
+    )

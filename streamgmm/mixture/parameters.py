@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from streamgmm.mixture.arrays import Floats
+from streamgmm.mixture.arrays import Floats, Integers
 from streamgmm.mixture.families import FAMILIES, CovarianceFamily
 from streamgmm.mixture.frame import Frame
 
@@ -61,14 +61,14 @@ class MixtureParameters:
     @property
     def n_features(self) -> int:
         """Number of features, D."""
-        return self.means.shape[1]
+        return int(self.means.shape[1])
 
     @property
     def n_parameters(self) -> int:
         """Number of free parameters: weights, means and covariances."""
         n_components, n_features = self.means.shape
         n_covariance = self.family.n_covariance_parameters(n_components, n_features)
-        return n_covariance + n_components * n_features + n_components - 1
+        return int(n_covariance + n_components * n_features + n_components - 1)
 
     @property
     def precisions(self) -> Floats:
@@ -116,7 +116,7 @@ class MixtureParameters:
         means = frame.points_to_frame(self.means)
         return MixtureParameters.from_covariances(self.covariance_type, self.weights, means, covariances)
 
-    def select(self, components: np.ndarray) -> MixtureParameters:  # type: ignore[type-arg]
+    def select(self, components: Integers) -> MixtureParameters:
         """Return the mixture of some of the components, their weights scaled to sum to 1."""
         weights = self.weights[components]
         return MixtureParameters(

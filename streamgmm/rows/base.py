@@ -188,7 +188,8 @@ def check_dtype(dtype: np.dtype[Any], what: str) -> None:
     """Raise RowsError unless a dtype is one of real numbers or booleans."""
     if dtype.kind not in "fiub" or dtype.itemsize > 8:
         raise RowsError(
-            f"{what} has dtype {dtype}; streamgmm needs float64, float32, float16, integers or booleans: convert it first"
+            f"{what} has dtype {dtype}; streamgmm needs float64, float32, float16, integers or booleans: "
+            "convert it first"
         )
 
 
@@ -207,7 +208,7 @@ def check_two_dimensional(shape: tuple[int, ...], what: str) -> None:
 
 def check_sample_weight(sample_weight: Any, n_rows: int) -> npt.NDArray[Any]:
     """Return row weights as an array of shape (n_rows,); their values are checked when they are read."""
-    weights = np.asanyarray(sample_weight)
+    weights: npt.NDArray[Any] = np.asanyarray(sample_weight)
     if weights.ndim == 0 and weights.dtype.kind in "fiub":
         weights = np.full(n_rows, weights)
     check_dtype(weights.dtype, "sample_weight")

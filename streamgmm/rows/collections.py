@@ -55,8 +55,8 @@ class DaskRows(Rows):
             if not isinstance(sample_weight, da.Array):
                 if self.n_rows is None:
                     raise RowsError(
-                        f"{description} has an unknown number of rows: give sample_weight as a Dask array with the same "
-                        "chunks, or a column's name"
+                        f"{description} has an unknown number of rows: give sample_weight as a Dask array with the "
+                        "same chunks, or a column's name"
                     )
                 weights = check_sample_weight(sample_weight, self.n_rows)
                 sample_weight = da.from_array(weights, chunks=(lengths,))

@@ -10,8 +10,8 @@ from streamgmm.rows.base import RowRange
 STORED_TASK_BYTES = 64 * 2**20
 #: The same for rows in this process's memory, where a task costs 0.2 ms.
 MEMORY_TASK_BYTES = 8 * 2**20
-#: How many times a task's decoded bytes a worker may have in memory: the encoded piece, its decoded copies, a piece read
-#: ahead, and the result of the task before.
+#: How many times a task's decoded bytes a worker may have in memory: the encoded piece, its decoded copies, a piece
+#: read ahead, and the result of the task before.
 COPIES_PER_TASK = 4
 
 
@@ -56,6 +56,6 @@ def check_piece(n_bytes: int, memory_limit: int | None, what: str) -> None:
     needed = n_bytes * COPIES_PER_TASK
     if memory_limit is not None and needed > memory_limit:
         raise MemoryLimitError(
-            f"{what}: one piece decodes to {n_bytes / 2**20:.0f} MiB and takes up to {needed / 2**20:.0f} MiB while it is "
-            f"read, more than memory_limit={memory_limit / 2**20:.0f} MiB: raise the limit, or store smaller chunks"
+            f"{what}: one piece decodes to {n_bytes / 2**20:.0f} MiB and takes up to {needed / 2**20:.0f} MiB while it "
+            f"is read, more than memory_limit={memory_limit / 2**20:.0f} MiB: raise the limit, or store smaller chunks"
         )

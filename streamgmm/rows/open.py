@@ -12,8 +12,8 @@ from streamgmm.exceptions import RowsError
 from streamgmm.rows.base import RandomAccessRows, Rows, check_sample_weight
 
 _KINDS = (
-    "a NumPy array, a pandas DataFrame, a pyarrow Table, a zarr.Array, a Dask array or DataFrame, or the path of a .npy "
-    "file, a Zarr store or Parquet files"
+    "a NumPy array, a pandas DataFrame, a pyarrow Table, a zarr.Array, a Dask array or DataFrame, or the path of a "
+    ".npy file, a Zarr store or Parquet files"
 )
 
 

@@ -163,7 +163,7 @@ def _row_groups(
     import pyarrow as pa
     import pyarrow.dataset as pads
 
-    groups = []
+    groups: list[RowGroup] = []
     unstrip = dataset.filesystem.handler.fs.unstrip_protocol if hasattr(dataset.filesystem, "handler") else str
     for fragment in dataset.get_fragments():
         try:

@@ -92,7 +92,7 @@ def numpy_dtype_of_pandas(dtype: Any) -> np.dtype[Any]:
     inner = getattr(dtype, "numpy_dtype", None)
     if inner is None or inner.kind not in "fiub":
         return np.dtype(object)
-    return np.result_type(inner, np.float64) if inner.kind in "iub" else inner  # type: ignore[no-any-return]
+    return np.result_type(inner, np.float64) if inner.kind in "iub" else np.dtype(inner)
 
 
 class ArrowRows(RandomAccessRows):
@@ -179,8 +179,8 @@ class ArrowLayout:
             if column.null_count:
                 raise RowsError(f"column {self.columns[0]!r} of {self.what} has a null where a list is expected")
             parts = [chunk.flatten() for chunk in column.chunks]
-            values = _column_values(pa.chunked_array(parts, type=column.type.value_type))
-            return Block(values.reshape(-1, self.list_size), weight, start)
+            flat = _column_values(pa.chunked_array(parts, type=column.type.value_type))
+            return Block(flat.reshape(-1, self.list_size), weight, start)
         values = [_column_values(table.column(c)) for c in self.columns]
         has_nulls = any(v.dtype.kind == "f" for v in values) and self.dtype.kind != "f"
         x = np.empty((table.num_rows, self.n_features), dtype=np.float64 if has_nulls else self.dtype)
@@ -202,6 +202,7 @@ def _numpy_dtype_of_arrow(arrow_type: pa.DataType) -> np.dtype[Any]:
     if pa.types.is_dictionary(arrow_type) or pa.types.is_temporal(arrow_type):
         return np.dtype(object)
     try:
-        return np.dtype(arrow_type.to_pandas_dtype())
+        dtype: np.dtype[Any] = np.dtype(arrow_type.to_pandas_dtype())
     except NotImplementedError:
         return np.dtype(object)
+    return dtype

@@ -102,7 +102,8 @@ def main() -> None:
     peaks = {(dtype, n): peak(dtype, n) for dtype in (np.float64, np.float32) for n in (1, 2)}
     for (dtype, n), value in peaks.items():
         print(f"matrix-product peak {np.dtype(dtype).name}, {n} thread(s): {value / 1e9:.0f} GFlop/s")
-    header = f"{'family':>9} {'(D, K)':>8} {'dtype':>7} | {'1 thread':>8} {'2 threads':>9} {'speed-up':>8} | {'peak 1':>6} {'peak 2':>6} "
+    header = f"{'family':>9} {'(D, K)':>8} {'dtype':>7} | {'1 thread':>8} {'2 threads':>9} {'speed-up':>8} | "
+    header += f"{'peak 1':>6} {'peak 2':>6} "
     print(header + f"| {'sklearn':>8} {'ratio':>6} | {'daal4py':>8} {'ratio':>6}      (ns per row)")
     for dtype, kernel in ((np.float64, Kernel.FLOAT64), (np.float32, Kernel.FLOAT32)):
         for covariance_type, family in FAMILIES.items():

@@ -46,7 +46,9 @@ def write_store(path: str, kind: str, n_bytes: int, n_features: int) -> int:
     if kind == "zarr":
         import zarr
 
-        array = zarr.create_array(path, shape=(n_rows, n_features), chunks=(rows_per_chunk, n_features), dtype=np.float32)
+        array = zarr.create_array(
+            path, shape=(n_rows, n_features), chunks=(rows_per_chunk, n_features), dtype=np.float32
+        )
         for i in range(n_chunks):
             array[i * rows_per_chunk : (i + 1) * rows_per_chunk] = some_rows(rows_per_chunk, n_features, i)
     else:

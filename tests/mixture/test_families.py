@@ -1,5 +1,7 @@
 """Laws of the covariance families, the frame and the M-step."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -135,7 +137,7 @@ def test_statistics_of_parts_add_up_to_those_of_the_whole(cuts, name):
     model, _ = model_of(x, 3, name, rng)
     whole = e_step(x, None, model)
     edges = [0, *sorted(cuts), 500]
-    parts = [e_step(x[a:b], None, model) for a, b in zip(edges[:-1], edges[1:], strict=True)]
+    parts = [e_step(x[a:b], None, model) for a, b in pairwise(edges)]
     total = parts[0]
     for part in parts[1:]:
         total = total + part

@@ -1,5 +1,7 @@
 """Results are written whole or not at all, in whole chunks, in the order of the rows."""
 
+from itertools import pairwise
+
 import numpy as np
 import pyarrow.dataset as pads
 import pytest
@@ -50,7 +52,7 @@ def test_zarr_tasks_write_whole_chunks(lengths, n_columns):
     chunk = store._chunk_rows(ranges)
     assert ranges[0].start == 0
     assert ranges[-1].stop == stops[-1]
-    assert all(a.stop == b.start for a, b in zip(ranges[:-1], ranges[1:], strict=True))
+    assert all(a.stop == b.start for a, b in pairwise(ranges))
     assert all(part.start % chunk == 0 for part in ranges)
 
 

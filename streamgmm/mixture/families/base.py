@@ -49,7 +49,8 @@ class CovarianceFamily(ABC):
         squares = {0: z[:, :0], 1: z * z, 2: (z * z).sum(axis=1, keepdims=True)}[self.squares]
         factors = np.hstack([np.ones((len(z), 1)), z, squares])
         left, right = self.factor_pairs(z.shape[1])
-        return factors[:, left] * factors[:, right]
+        phi: Floats = factors[:, left] * factors[:, right]
+        return phi
 
     @abstractmethod
     def natural_parameters(self, weights: Floats, means: Floats, precisions_cholesky: Floats) -> Floats:

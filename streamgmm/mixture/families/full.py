@@ -67,7 +67,7 @@ class Full(CovarianceFamily):
         return traces
 
     def smallest_eigenvalues(self, covariances: Floats) -> Floats:
-        smallest: Floats = np.linalg.eigvalsh(covariances)[:, 0]
+        smallest: Floats = np.linalg.eigvalsh(covariances)[:, 0].astype(np.float64)
         return smallest
 
     def scatters(self, statistics: SufficientStatistics) -> Floats:

@@ -62,10 +62,10 @@ class Spherical(Diag):
         return uniform_frame(center, np.diag(covariance))
 
     def covariances_to_frame(self, covariances: Floats, frame: Frame) -> Floats:
-        return covariances * scale_of(frame)[0] ** 2
+        return covariances * float(scale_of(frame)[0]) ** 2
 
     def covariances_to_data(self, covariances: Floats, frame: Frame) -> Floats:
-        return covariances / scale_of(frame)[0] ** 2
+        return covariances / float(scale_of(frame)[0]) ** 2
 
     def precisions_cholesky_to_data(self, precisions_cholesky: Floats, frame: Frame) -> Floats:
-        return precisions_cholesky * scale_of(frame)[0]
+        return precisions_cholesky * float(scale_of(frame)[0])

@@ -56,7 +56,8 @@ class Tied(Full):
         return factor @ factor.T
 
     def log_det_precisions_cholesky(self, precisions_cholesky: Floats, n_features: int) -> Floats:
-        return np.log(np.diag(precisions_cholesky)).sum(keepdims=True)
+        log_det: Floats = np.log(np.diag(precisions_cholesky)).sum(keepdims=True)
+        return log_det
 
     def full_precisions_cholesky(self, precisions_cholesky: Floats, n_components: int, n_features: int) -> Floats:
         return np.broadcast_to(precisions_cholesky, (n_components, n_features, n_features))
@@ -65,7 +66,7 @@ class Tied(Full):
         return np.array([(precisions_cholesky**2).sum()])
 
     def smallest_eigenvalues(self, covariances: Floats) -> Floats:
-        return np.linalg.eigvalsh(covariances)[:1]
+        return np.linalg.eigvalsh(covariances)[:1].astype(np.float64)
 
     def scatters(self, statistics: SufficientStatistics) -> Floats:
         offsets = statistics.offsets()

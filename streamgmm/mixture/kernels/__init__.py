@@ -6,6 +6,7 @@ matrix products, written for vector registers), `block` (the loop over blocks: l
 Importing this package imports Numba, so it is imported where a kernel is about to run and nowhere else.
 """
 
-from streamgmm.mixture.kernels.block import BLOCK_ROWS, accumulate, evaluate
+from streamgmm.mixture.kernels.block import accumulate, evaluate
+from streamgmm.mixture.kernels.tiles import BLOCK_ROWS
 
 __all__ = ["BLOCK_ROWS", "accumulate", "evaluate"]

@@ -90,7 +90,7 @@ def _product(
 
 @compiled
 def _add_statistics(z: Any, resp: Any, left: Any, right: Any, sums: Any) -> None:
-    """Sums += resp @ phi.T for a block; the additions to `sums` are in float64."""
+    """Add resp @ phi.T of a block to `sums`; the additions to `sums` are in float64."""
     n_out, n_features = sums.shape
     n_large = n_out // LARGE_GROUP * LARGE_GROUP
     tile = np.empty(LARGE_GROUP * TILE_FEATURES, dtype=z.dtype)
@@ -205,7 +205,7 @@ def _load(
 
 @inlined
 def _softmax(logits: Any, n_components: int, log_prob: Any, total: Any) -> None:
-    """Turn logits into exp(logit - max), leave their sum in `total` and the log of the sum of exp(logit) in `log_prob`."""
+    """Turn logits into exp(logit - max); leave their sum in `total`, and log sum exp(logit) in `log_prob`."""
     for r in range(BLOCK_ROWS):
         log_prob[r] = logits[0, r]
     for k in range(1, n_components):

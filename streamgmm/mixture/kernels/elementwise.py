@@ -24,7 +24,7 @@ _SQRT_HALF_BITS = 0x3FE6A09E667F3BCD
 EXP_UNDERFLOW = -708.0
 
 
-@intrinsic
+@intrinsic  # type: ignore[untyped-decorator]
 def _bits_of(_context: Any, x: Any) -> Any:
     def generate(_ctx: Any, builder: Any, _signature: Any, args: Any) -> Any:
         return builder.bitcast(args[0], ir.IntType(64))
@@ -32,7 +32,7 @@ def _bits_of(_context: Any, x: Any) -> Any:
     return types.int64(types.float64), generate
 
 
-@intrinsic
+@intrinsic  # type: ignore[untyped-decorator]
 def _double_of(_context: Any, bits: Any) -> Any:
     def generate(_ctx: Any, builder: Any, _signature: Any, args: Any) -> Any:
         return builder.bitcast(args[0], ir.DoubleType())
@@ -89,4 +89,5 @@ def log(x: float) -> float:
     p = p * z + 3.999999999940941908e-01
     p = p * z + 6.666666666666735130e-01
     half = 0.5 * f * f
-    return exponent * _LN2_HIGH - ((half - (s * (half + p * z) + exponent * _LN2_LOW)) - f)
+    value: float = exponent * _LN2_HIGH - ((half - (s * (half + p * z) + exponent * _LN2_LOW)) - f)
+    return value

@@ -7,7 +7,7 @@ Every feature of every covariance family is a product of two rows of a factor ma
 so phi is never stored: the tiles form each product in a register and use it at once. Rows run along the vector lanes.
 
     product tile       out[k, r] = sum_f theta[k, f] phi[f, r]      a tile of k x (2 vectors of rows), f runs through
-    statistics tile    out[k, f] = sum_r resp[k, r] phi[f, r]       a tile of k x (3 features), vectors of rows run through
+    statistics tile    out[k, f] = sum_r resp[k, r] phi[f, r]       a tile of k x (3 features), rows run through
 
 The vectors have a fixed number of lanes (8 doubles, 16 floats) whatever the machine's own width: LLVM splits them
 where registers are shorter. Each output is therefore one fixed chain of fused multiply-adds, with the same bits on
@@ -91,7 +91,7 @@ class _Vectors:
         return slots
 
     def sum_lanes(self, vector: Any) -> Any:
-        """The sum of a vector's lanes: halves added to halves, always in this order."""
+        """Sum a vector's lanes: halves added to halves, always in this order."""
         width = self.lanes
         while width > 1:
             half = width // 2
@@ -118,7 +118,7 @@ def _make_product_tile(n_components: int) -> Any:
     `theta` holds this group's parameters, feature by feature, `n_components` values each.
     """
 
-    @intrinsic  # type: ignore[misc]
+    @intrinsic  # type: ignore[untyped-decorator]
     def product_tile(
         _typing: Any, z: Any, theta: Any, out: Any, row: Any, component: Any, n_left: Any, n_factors: Any
     ) -> Any:
@@ -171,7 +171,7 @@ def _make_statistics_tile(n_components: int) -> Any:
     block's rows are written to out[k * TILE_FEATURES + f].
     """
 
-    @intrinsic  # type: ignore[misc]
+    @intrinsic  # type: ignore[untyped-decorator]
     def statistics_tile(_typing: Any, z: Any, resp: Any, out: Any, component: Any, left: Any, right: Any) -> Any:
         signature = types.void(z, resp, out, types.int64, left, right)
 
