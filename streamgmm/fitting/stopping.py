@@ -2,8 +2,8 @@
 
 One EM step from theta to M(theta) raises the expected log-likelihood by
 DeltaQ = sum(S (Theta(M(theta)) - Theta(theta))), found without subtracting two huge log-likelihoods. Near an optimum
-EM converges linearly; with the rate rho (the ratio of successive distances to the optimum) what is left to gain at theta
-is DeltaQ / (1 - rho), and DeltaQ shrinks by rho^2 from step to step.
+EM converges linearly; with the rate rho (the ratio of successive distances to the optimum) what is left to gain at
+theta is DeltaQ / (1 - rho), and DeltaQ shrinks by rho^2 from step to step.
 """
 
 from __future__ import annotations
