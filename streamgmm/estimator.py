@@ -77,8 +77,9 @@ class GaussianMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
     warm_start : bool, default=False
         Whether `fit` starts from the parameters of the fit before, where there was one.
     verbose : int, default=0
-        1 for a progress bar on a terminal (lines elsewhere), 2 for a line per iteration; on standard error.
-    verbose_interval : int, default=10
+        1 for a progress bar on a terminal and a line per iteration elsewhere, 2 for lines everywhere; on standard
+        error.
+    verbose_interval : int, default=1
         Iterations between the lines.
     missing : {"raise", "drop"}, default="raise"
         What to do with rows that have a NaN or an infinity: raise `MissingValuesError`, or leave them out.
@@ -149,7 +150,7 @@ class GaussianMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
         random_state: int | np.random.RandomState | None = None,
         warm_start: bool = False,
         verbose: int = 0,
-        verbose_interval: int = 10,
+        verbose_interval: int = 1,
         missing: str = "raise",
         memory_limit: int | str | None = None,
         callback: Callable[[em.State], None] | None = None,

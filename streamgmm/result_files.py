@@ -97,7 +97,7 @@ def write_predictions(
     named = result_store(output, _COLUMN[kind], rows.n_rows, n_columns, KINDS[kind], overwrite=overwrite)
     ranges = named.ranges(rows.ranges)
     with written_whole(named) as store:
-        store.create(ranges)
+        store.create(rows.ranges)
         n_written: int = run_pass(
             rows.recut(ranges), _Write(Predict(kind, model.missing, rows.provenance), store), parameters
         )

@@ -126,6 +126,9 @@ def _random_access(
 def _open_path(
     path: str, columns: Sequence[str] | None, weight_column: str | None, memory_limit: int | None
 ) -> RandomAccessRows:
+    if "://" not in path:
+        # Workers may run in another folder.
+        path = os.path.abspath(path)
     kind = _kind_of_path(path)
     if kind == "parquet":
         from streamgmm.rows.parquet import ParquetRows

@@ -86,30 +86,37 @@ class ParquetRows(RandomAccessRows):
         return tuple(ranges)
 
     def read(self, start: int, stop: int) -> Iterator[Block]:
+        first = bisect_right(self._starts, start) - 1
+        for group, group_start in zip(self._groups[first:], self._starts[first:], strict=False):
+            if group_start >= stop:
+                break
+            at = group_start
+            for table in self._tables(group):
+                low, high = max(start, at), min(stop, at + table.num_rows)
+                if low < high:
+                    yield self._layout.block(table.slice(low - at, high - low), low)
+                at += table.num_rows
+                if at >= stop:
+                    break
+
+    def _tables(self, group: RowGroup) -> Iterator[pa.Table]:
+        """Decode a row group, some rows at a time."""
         import fsspec
         import pyarrow as pa
         import pyarrow.parquet as pq
 
-        first = bisect_right(self._starts, start) - 1
-        for number in range(first, len(self._groups)):
-            group, group_start = self._groups[number], self._starts[number]
-            if group_start >= stop:
-                break
-            at = group_start
-            partition = dict(group.partition)
-            names = [c for c in self._layout.read_columns if c not in partition]
+        partition = dict(group.partition)
+        names = [c for c in self._layout.read_columns if c not in partition]
+        try:
             with fsspec.open(group.path, "rb") as file, pq.ParquetFile(file) as parquet:
                 batches = parquet.iter_batches(_BATCH_ROWS, row_groups=[group.index], columns=names, use_threads=False)
                 for batch in batches:
-                    low, high = max(start, at), min(stop, at + batch.num_rows)
-                    if low < high:
-                        table = pa.Table.from_batches([batch.slice(low - at, high - low)])
-                        for name, value in partition.items():
-                            table = table.append_column(name, pa.array(np.full(table.num_rows, value)))
-                        yield self._layout.block(table, low)
-                    at += batch.num_rows
-                    if at >= stop:
-                        break
+                    table = pa.Table.from_batches([batch])
+                    for name, value in partition.items():
+                        table = table.append_column(name, pa.array(np.full(table.num_rows, value)))
+                    yield table
+        except (OSError, pa.ArrowException) as error:
+            raise RowsError(f"{group.path}: row group {group.index} can't be read: {error}") from error
 
 
 def _discover(path: str) -> tuple[pads.Dataset, pa.Schema, tuple[str, ...]]:

@@ -52,8 +52,8 @@ class ResultStore(ABC):
         """Return the ranges to write, each in one task: those of the source, moved to where this store may be cut."""
 
     @abstractmethod
-    def create(self, ranges: tuple[RowRange, ...]) -> None:
-        """Create the empty store."""
+    def create(self, source: tuple[RowRange, ...]) -> None:
+        """Create the empty store, for the same ranges of the source."""
 
     @abstractmethod
     def write(self, start: int, values: npt.NDArray[Any]) -> None:
@@ -81,10 +81,10 @@ class ZarrResults(ResultStore):
         stops = sorted({min(-(-part.stop // chunk) * chunk, self.n_rows) for part in source})
         return tuple(RowRange(start, stop) for start, stop in zip([0, *stops], stops, strict=False))
 
-    def create(self, ranges: tuple[RowRange, ...]) -> None:
+    def create(self, source: tuple[RowRange, ...]) -> None:
         import zarr
 
-        chunk = self._chunk_rows(ranges)
+        chunk = self._chunk_rows(source)
         chunks = (chunk,) if self.n_columns is None else (chunk, self.n_columns)
         zarr.create_array(
             self.path, shape=self.shape, dtype=self.dtype, chunks=chunks, attributes={"name": self.column}
@@ -102,7 +102,7 @@ class ParquetResults(ResultStore):
     def ranges(self, source: tuple[RowRange, ...]) -> tuple[RowRange, ...]:
         return source
 
-    def create(self, ranges: tuple[RowRange, ...]) -> None:
+    def create(self, source: tuple[RowRange, ...]) -> None:
         os.makedirs(self.path)
 
     def write(self, start: int, values: npt.NDArray[Any]) -> None:

@@ -35,7 +35,13 @@ class ZarrRows(RandomAccessRows):
         self.ranges = cut(self.n_rows, row_bytes, piece_rows, target, memory_limit=memory_limit, what=description)
 
     def read(self, start: int, stop: int) -> Iterator[Block]:
-        yield Block(np.asarray(self.array[start:stop]), None, start)
+        try:
+            x = np.asarray(self.array[start:stop])
+        except (OSError, RuntimeError, ValueError) as error:
+            raise RowsError(
+                f"{self.description}: rows {start} to {stop - 1} can't be read, a chunk seems damaged: {error}"
+            ) from error
+        yield Block(x, None, start)
 
 
 def open_zarr(path: str, *, memory_limit: int | None = None) -> ZarrRows:

@@ -2,6 +2,7 @@
 
 from itertools import pairwise
 
+import dask
 import numpy as np
 import pyarrow.dataset as pads
 import pytest
@@ -49,11 +50,29 @@ def test_zarr_tasks_write_whole_chunks(lengths, n_columns):
     source = tuple(RowRange(a, b) for a, b in zip([0, *stops[:-1]], stops, strict=True))
     store = ZarrResults("x.zarr", "label", stops[-1], n_columns, np.dtype(float))
     ranges = store.ranges(source)
-    chunk = store._chunk_rows(ranges)
+    chunk = store._chunk_rows(source)
     assert ranges[0].start == 0
     assert ranges[-1].stop == stops[-1]
     assert all(a.stop == b.start for a, b in pairwise(ranges))
     assert all(part.start % chunk == 0 for part in ranges)
+
+
+def test_irregular_row_groups_fill_regular_chunks(model, x, tmp_path):
+    """Tasks of a Parquet source end where its row groups do; what they write ends where chunks do."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    (tmp_path / "in").mkdir()
+    for i, (start, stop) in enumerate(pairwise([0, 401, 402, 959, 1519, 3000])):
+        pq.write_table(pa.table({c: x[start:stop, j] for j, c in enumerate("abc")}), tmp_path / "in" / f"{i}.parquet")
+    model.memory_limit = 3000 * 3 * 8 * 8 // 4
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("streamgmm.rows.parquet._BATCH_ROWS", 100)
+        with dask.config.set(scheduler="threads", num_workers=4):
+            write_predictions(model, str(tmp_path / "in"), str(tmp_path / "out.zarr"), kind="proba")
+    found = zarr.open_array(str(tmp_path / "out.zarr"))
+    assert found.nchunks > 1
+    np.testing.assert_array_equal(found[:], model.predict_proba(x))
 
 
 def test_nothing_is_left_where_writing_fails(model, x, tmp_path):

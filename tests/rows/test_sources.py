@@ -247,3 +247,30 @@ def test_bad_input_is_named_before_anything_is_read(tmp_path):
     for _, source, keywords, pattern in bad_inputs(tmp_path):
         with pytest.raises(RowsError, match=pattern):
             open_rows(source, **keywords)
+
+
+def test_a_damaged_piece_is_named(tmp_path):
+    """What only decoding can tell is named too, by file and rows."""
+    pq.write_table(arrow_table(), tmp_path / "x.parquet", row_group_size=1000, compression="zstd")
+    data = bytearray((tmp_path / "x.parquet").read_bytes())
+    data[2000:9000] = bytes(7000)
+    (tmp_path / "x.parquet").write_bytes(data)
+    rows = open_rows(str(tmp_path / "x.parquet"))
+    with pytest.raises(RowsError, match=r"x\.parquet: row group 0 can't be read"):
+        read_all(rows, 0, N_ROWS)
+    zarr.create_array(str(tmp_path / "x.zarr"), data=X, chunks=(1000, 3))
+    (tmp_path / "x.zarr" / "c" / "1" / "0").write_bytes(b"no chunk")
+    rows = open_rows(str(tmp_path / "x.zarr"))
+    with pytest.raises(RowsError, match=r"x\.zarr: rows 0 to 4999 can't be read"):
+        read_all(rows, 0, N_ROWS)
+
+
+def test_a_relative_path_is_read_by_workers_in_another_folder(tmp_path, monkeypatch):
+    pq.write_table(arrow_table(), tmp_path / "x.parquet")
+    zarr.create_array(str(tmp_path / "x.zarr"), data=X, chunks=(1000, 3))
+    np.save(tmp_path / "x.npy", X)
+    monkeypatch.chdir(tmp_path)
+    opened = [open_rows("x.parquet", columns=NAMES), open_rows("x.zarr"), open_rows("x.npy")]
+    monkeypatch.chdir("/")
+    for rows in opened:
+        np.testing.assert_array_equal(read_all(rows, 0, 10), X[:10])
