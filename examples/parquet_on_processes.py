@@ -48,7 +48,7 @@ def main(folder: Path) -> None:
     trips = folder / "trips"
     write_trips(trips)
 
-    with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster, Client(cluster):
+    with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address="127.0.0.1:0") as cluster, Client(cluster):
         # The active client is used; rows are read by the workers, and only statistics come back.
         model = GaussianMixture(n_components=3, missing="drop", random_state=0)
         model.fit(str(trips), sample_weight="trips", columns=FEATURES)

@@ -90,7 +90,10 @@ def test_same_bits_on_a_cluster_of_any_size(store):
     for n_workers in (1, 2):
         with (
             dask.config.set(scheduler=None),
-            LocalCluster(n_workers=n_workers, threads_per_worker=1, dashboard_address=None, processes=True) as cluster,
+            # With dashboard_address=None the scheduler asks for port 8787, which another cluster may have.
+            LocalCluster(
+                n_workers=n_workers, threads_per_worker=1, dashboard_address="127.0.0.1:0", processes=True
+            ) as cluster,
             Client(cluster),
         ):
             assert bits(small_fit(store)) == serial

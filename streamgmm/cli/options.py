@@ -60,8 +60,12 @@ def running_on(scheduler: str, workers: int | None, memory_limit: str | None) ->
 
     if scheduler == "processes":
         with (
+            # With any free port: another cluster on this machine may have the usual one.
             LocalCluster(
-                n_workers=workers, threads_per_worker=1, memory_limit=memory_limit or "auto", dashboard_address=None
+                n_workers=workers,
+                threads_per_worker=1,
+                memory_limit=memory_limit or "auto",
+                dashboard_address="127.0.0.1:0",
             ) as cluster,
             Client(cluster),
         ):

@@ -72,9 +72,11 @@ class ZarrResults(ResultStore):
         """Choose chunks of which the tasks of the source are multiples, where that can be."""
         task_rows = source[0].stop - source[0].start
         row_bytes = np.dtype(self.dtype).itemsize * (self.n_columns or 1)
-        parts = max(1, -(-task_rows * row_bytes // _CHUNK_BYTES))
-        even = next((p for p in range(parts, 8 * parts + 1) if task_rows % p == 0), None)
-        return max(1, task_rows // even if even else task_rows // parts)
+        parts = max(1, -(-task_rows // max(1, _CHUNK_BYTES // row_bytes)))
+        even = next((p for p in range(parts, 8 * parts + 1) if task_rows % p == 0), parts)
+        # Rounded up, so that `ranges` makes the first task `parts` chunks and `create` finds the same chunks again:
+        # two tasks that wrote into one chunk at once would lose results.
+        return max(1, -(-task_rows // even))
 
     def ranges(self, source: tuple[RowRange, ...]) -> tuple[RowRange, ...]:
         chunk = self._chunk_rows(source)

@@ -132,7 +132,7 @@ def main() -> None:
                 n_workers=options.workers,
                 threads_per_worker=1,
                 memory_limit=options.memory_limit,
-                dashboard_address=None,
+                dashboard_address="127.0.0.1:0",
             ) as cluster,
             Client(cluster) as client,
         ):

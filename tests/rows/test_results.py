@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow.dataset as pads
 import pytest
 import zarr
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from streamgmm import GaussianMixture, write_predictions
@@ -45,6 +45,7 @@ def test_written_results_are_those_returned(kind, suffix, model, x, tmp_path):
 
 @settings(max_examples=60, deadline=None)
 @given(lengths=st.lists(st.integers(1, 5000), min_size=1, max_size=20), n_columns=st.sampled_from([None, 1, 3000]))
+@example(lengths=[2803, 1, 557, 560], n_columns=3000)  # 2803 is prime, and too many rows for one chunk
 def test_zarr_tasks_write_whole_chunks(lengths, n_columns):
     stops = np.cumsum(lengths).tolist()
     source = tuple(RowRange(a, b) for a, b in zip([0, *stops[:-1]], stops, strict=True))
