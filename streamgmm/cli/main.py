@@ -39,6 +39,10 @@ class _LazyGroup(click.Group):
     def invoke(self, ctx: click.Context) -> object:
         try:
             return super().invoke(ctx)
+        except click.UsageError as error:
+            command = error.ctx.command_path if error.ctx is not None else "streamgmm"
+            click.echo(f"streamgmm: {error.format_message()} (see {command} --help)", err=True)
+            sys.exit(2)
         except (StreamGMMError, OSError) as error:
             message = " ".join(str(error).split())
             click.echo(f"streamgmm: {message or type(error).__name__}", err=True)

@@ -66,7 +66,10 @@ class ResultStore(ABC):
 
 
 class ZarrResults(ResultStore):
-    """An array in Zarr format 3. Every task writes whole chunks."""
+    """An array in Zarr format 3.
+
+    Every task writes whole chunks: two tasks that wrote into one chunk at once would lose results.
+    """
 
     def _chunk_rows(self, source: tuple[RowRange, ...]) -> int:
         """Choose chunks of which the tasks of the source are multiples, where that can be."""
@@ -74,8 +77,7 @@ class ZarrResults(ResultStore):
         row_bytes = np.dtype(self.dtype).itemsize * (self.n_columns or 1)
         parts = max(1, -(-task_rows // max(1, _CHUNK_BYTES // row_bytes)))
         even = next((p for p in range(parts, 8 * parts + 1) if task_rows % p == 0), parts)
-        # Rounded up, so that `ranges` makes the first task `parts` chunks and `create` finds the same chunks again:
-        # two tasks that wrote into one chunk at once would lose results.
+        # Rounded up: the first task is then `parts` chunks, with no small one left over.
         return max(1, -(-task_rows // even))
 
     def ranges(self, source: tuple[RowRange, ...]) -> tuple[RowRange, ...]:

@@ -126,6 +126,13 @@ def test_users_mistakes_are_one_line_and_write_nothing(model, store, tmp_path):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["inputs", "m.safetensors", "x.zarr"]
 
 
+def test_mistakes_of_usage_are_one_line_too(store):
+    one_line(run("fit", store, code=2), "Missing option '--components'", "fit --help")
+    one_line(run("fit", store, "--components", "many", "--output", "m", code=2), "'many' is not a valid integer range")
+    one_line(run("fit", store, "--components", 2, "--reg-covar", "x", "--output", "m", code=2), "a number or 'auto'")
+    one_line(run("fitt", code=2), "No such command 'fitt'")
+
+
 def test_missing_values(x, tmp_path):
     x[17, 1] = np.nan
     zarr.create_array(str(tmp_path / "x.zarr"), data=x, chunks=(500, 3))
