@@ -346,6 +346,8 @@ class GaussianMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
         if not tabular and not is_stored(X):
             # Lists, arrays, anything that scikit-learn can turn into an array; missing values are found by the pass.
             X = validate_data(self, X, reset=reset, dtype=None, ensure_all_finite=False, ensure_min_samples=1)
+            if X.dtype.kind in "US":
+                raise RowsError(f"X has dtype {X.dtype}, which is text: convert it to numbers first, X.astype(float)")
             if X.dtype.kind not in "fiub" or X.dtype.itemsize > 8:
                 X = validate_data(self, X, reset=reset, dtype=np.float64, ensure_all_finite=False)
         elif kind_of(X) == "pandas" and columns is None and not isinstance(sample_weight, str):

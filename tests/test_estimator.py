@@ -4,6 +4,7 @@ import dask.array as da
 import numpy as np
 import pandas as pd
 import pytest
+import scipy.sparse
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.mixture import GaussianMixture as Reference
@@ -235,6 +236,25 @@ def test_rows_that_do_not_fit_the_model(x):
         GaussianMixture(2).fit(x[:3], sample_weight=[0.1, 0.1, 0.1])
     with pytest.raises(InputError, match="at least one sample"):
         model.sample(0)
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        (np.array([["1.0", "2.0"]] * 9), "dtype <U3, which is text"),
+        (np.array([["a", 1.0]] * 9, dtype=object), "could not convert string to float: 'a'"),
+        (np.ones((9, 2)) * 1j, "Complex data not supported"),
+        (scipy.sparse.eye_array(9, format="csr"), "Sparse data was passed"),
+        (np.zeros((0, 2)), r"0 sample\(s\)"),
+        (np.zeros(9), "Expected 2D array"),
+        (pd.DataFrame({"when": pd.to_datetime(["2020-01-01", "2021-01-01"])}), "column 'when'.*datetime64"),
+        (da.from_array(np.array([["1", "2"]] * 9)), "dtype <U1"),
+        (None, "Expected 2D array"),
+    ],
+)
+def test_rows_of_no_use_are_refused(rows, message):
+    with pytest.raises((ValueError, TypeError), match=message):
+        GaussianMixture().fit(rows)
 
 
 def test_clone_and_parameters():
