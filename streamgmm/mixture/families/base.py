@@ -121,11 +121,12 @@ class CovarianceFamily(ABC):
     def scatters(self, statistics: SufficientStatistics) -> Floats:
         """Return W_k, the weighted scatter of each component about its mean, in the shape of the covariances."""
 
-    @abstractmethod
     def expected_log_likelihood(
         self, statistics: SufficientStatistics, weights: Floats, means: Floats, precisions_cholesky: Floats
     ) -> float:
         """Return sum over rows and components of w resp (log pi_k + log N(z | mu_k, Sigma_k)), in nats."""
+        theta = self.natural_parameters(weights, means - statistics.shift, precisions_cholesky)
+        return float((statistics.sums * theta).sum())
 
     # Coordinates
 

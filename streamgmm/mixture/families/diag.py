@@ -73,12 +73,6 @@ class Diag(CovarianceFamily):
         )
         return scatters
 
-    def expected_log_likelihood(
-        self, statistics: SufficientStatistics, weights: Floats, means: Floats, precisions_cholesky: Floats
-    ) -> float:
-        theta = self.natural_parameters(weights, means - statistics.shift, precisions_cholesky)
-        return float((statistics.sums * theta).sum())
-
     def frame(self, center: Floats, covariance: Floats) -> Frame:
         return scaling_frame(center, np.diag(covariance))
 

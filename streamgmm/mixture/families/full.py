@@ -77,12 +77,6 @@ class Full(CovarianceFamily):
         n_k = statistics.component_weights[:, np.newaxis, np.newaxis]
         return moments - n_k * offsets[:, :, np.newaxis] * offsets[:, np.newaxis, :]
 
-    def expected_log_likelihood(
-        self, statistics: SufficientStatistics, weights: Floats, means: Floats, precisions_cholesky: Floats
-    ) -> float:
-        theta = self.natural_parameters(weights, means - statistics.shift, precisions_cholesky)
-        return float((statistics.sums * theta).sum())
-
     def frame(self, center: Floats, covariance: Floats) -> Frame:
         return whitening_frame(center, covariance)
 

@@ -75,9 +75,8 @@ class Tied(Full):
     def expected_log_likelihood(
         self, statistics: SufficientStatistics, weights: Floats, means: Floats, precisions_cholesky: Floats
     ) -> float:
-        theta = self.natural_parameters(weights, means - statistics.shift, precisions_cholesky)
-        quadratic = (self.precisions(precisions_cholesky) * _scatter(statistics)).sum()
-        return float((statistics.sums * theta).sum() - 0.5 * quadratic)
+        linear = super().expected_log_likelihood(statistics, weights, means, precisions_cholesky)
+        return linear - 0.5 * float((self.precisions(precisions_cholesky) * _scatter(statistics)).sum())
 
 
 def _scatter(statistics: SufficientStatistics) -> Floats:
