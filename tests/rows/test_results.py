@@ -1,5 +1,6 @@
 """Results are written whole or not at all, in whole chunks, in the order of the rows."""
 
+import tempfile
 from itertools import pairwise
 
 import dask
@@ -49,9 +50,11 @@ def test_written_results_are_those_returned(kind, suffix, model, x, tmp_path):
 def test_zarr_tasks_write_whole_chunks(lengths, n_columns):
     stops = np.cumsum(lengths).tolist()
     source = tuple(RowRange(a, b) for a, b in zip([0, *stops[:-1]], stops, strict=True))
-    store = ZarrResults("x.zarr", "label", stops[-1], n_columns, np.dtype(float))
-    ranges = store.ranges(source)
-    chunk = store._chunk_rows(source)
+    with tempfile.TemporaryDirectory() as folder:
+        store = ZarrResults(f"{folder}/x.zarr", "label", stops[-1], n_columns, np.dtype(float))
+        ranges = store.ranges(source)
+        store.create(source)
+        chunk = zarr.open_array(store.path).chunks[0]
     assert ranges[0].start == 0
     assert ranges[-1].stop == stops[-1]
     assert all(a.stop == b.start for a, b in pairwise(ranges))
