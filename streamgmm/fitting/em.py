@@ -12,7 +12,7 @@ from streamgmm.fitting.stopping import StopReason, remaining_gain
 from streamgmm.mixture.arrays import Floats, Integers
 from streamgmm.mixture.e_step import PassModel
 from streamgmm.mixture.frame import Frame
-from streamgmm.mixture.m_step import Regularization, moments
+from streamgmm.mixture.m_step import Regularization, factored, moments
 from streamgmm.mixture.parameters import MixtureParameters
 from streamgmm.mixture.precision import RESOLUTION, Kernel, choose_kernel
 from streamgmm.mixture.statistics import SufficientStatistics
@@ -118,7 +118,7 @@ def step(problem: Problem, state: State) -> State:
         new, n_reseeds = repaired.parameters, repaired.n_reseeds
         gain = float("inf")
     else:
-        new = MixtureParameters.from_covariances(old.covariance_type, found.weights, found.means, found.covariances)
+        new = factored(old.family, found)
         n_reseeds = state.n_reseeds
         gain = _objective(problem, new, statistics) - _objective(problem, old, statistics)
 

@@ -78,7 +78,7 @@ def moments(family: CovarianceFamily, statistics: SufficientStatistics, regulari
     else:
         strength = regularization.strength
         rows = n_k.reshape((-1,) + (1,) * (scatters.ndim - 1))
-    # A component without rows, and without a penalty, is left with what is added; `degeneracy` deals with it.
+    # A component without rows, and without a penalty, is left with what is added; `fitting.degeneracy` deals with it.
     divisor = np.maximum(rows + strength, np.finfo(np.float64).tiny)
     covariances = (scatters + strength * identity) / divisor + regularization.added
     # Never quite zero, so that its logarithm is finite.
@@ -86,15 +86,12 @@ def moments(family: CovarianceFamily, statistics: SufficientStatistics, regulari
     return Moments(weights, means, covariances)
 
 
-def m_step(
-    family: CovarianceFamily, statistics: SufficientStatistics, regularization: Regularization
-) -> MixtureParameters:
-    """Compute the parameters that maximise the expected (penalised) log-likelihood.
+def factored(family: CovarianceFamily, found: Moments) -> MixtureParameters:
+    """Turn an M-step's moments into parameters.
 
     Raises
     ------
     SingularCovarianceError
         If a covariance is not positive definite.
     """
-    result = moments(family, statistics, regularization)
-    return MixtureParameters.from_covariances(family.name, result.weights, result.means, result.covariances)
+    return MixtureParameters.from_covariances(family.name, found.weights, found.means, found.covariances)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from streamgmm.mixture.arrays import Floats, Integers
+from streamgmm.mixture.arrays import Floats
 from streamgmm.mixture.families import FAMILIES, CovarianceFamily
 from streamgmm.mixture.frame import Frame
 
@@ -115,17 +115,6 @@ class MixtureParameters:
         covariances = self.family.covariances_to_frame(self.covariances, frame)
         means = frame.points_to_frame(self.means)
         return MixtureParameters.from_covariances(self.covariance_type, self.weights, means, covariances)
-
-    def select(self, components: Integers) -> MixtureParameters:
-        """Return the mixture of some of the components, their weights scaled to sum to 1."""
-        weights = self.weights[components]
-        return MixtureParameters(
-            self.covariance_type,
-            weights / weights.sum(),
-            self.means[components],
-            self.family.select(self.covariances, components),
-            self.family.select(self.precisions_cholesky, components),
-        )
 
     def own_frame(self) -> Frame:
         """Make the frame of the mixture's own mean and covariance, for evaluating it far from any fit."""
