@@ -180,6 +180,17 @@ def test_tight_clusters_come_out_right(covariance_type, width, all_tight, rng):
         assert kernels[-1] is Kernel.CAREFUL
 
 
+def test_a_step_to_clusters_tighter_than_the_fast_kernel_resolves(rng):
+    """From a wide start one step lands on clusters whose variance is rounding to the kernel that takes it."""
+    centers = np.array([[30.0, -20.0], [-30.0, 20.0], [20.0, 30.0]])
+    parts = [c + 1e-7 * rng.normal(size=(2000, 2)) for c in centers]
+    start = {"weights_init": np.full(3, 1 / 3), "means_init": centers, "precisions_init": np.tile(np.eye(2), (3, 1, 1))}
+    model = GaussianMixture(3, reg_covar=0, tol=1e-9, **start).fit(np.concatenate(parts))
+    np.testing.assert_allclose(model.means_, [rows.mean(axis=0) for rows in parts], rtol=1e-12)
+    variances = np.diagonal(model.covariances_, axis1=1, axis2=2)
+    np.testing.assert_allclose(variances, [rows.var(axis=0) for rows in parts], rtol=1e-6)
+
+
 def test_score_samples_integrates_to_one(x):
     model = GaussianMixture(3, random_state=0).fit(x[:, :2])
     low, high = x[:, :2].min(axis=0) - 15, x[:, :2].max(axis=0) + 15
