@@ -22,7 +22,7 @@ from functools import cache
 import numpy as np
 
 from streamgmm import GaussianMixture
-from streamgmm.fitting.fit import _EStepLeaf
+from streamgmm.fitting.e_step_pass import EStepLeaf
 from streamgmm.mixture.e_step import PassModel, e_step
 from streamgmm.mixture.precision import Kernel
 from streamgmm.passes import run_pass
@@ -151,7 +151,7 @@ def main() -> None:
             began = time.perf_counter()
             model.fit(path)
             seconds = time.perf_counter() - began
-            passes = model.n_iter_ + 1
+            passes = model.fit_report_.n_passes
             frame = model.parameters().own_frame()
             models = [PassModel(model.parameters().to_frame(frame), frame, kernel) for kernel in Kernel][:2]
             print(f"fit: {passes} passes in {seconds:.1f} s, {rows.n_rows * passes / seconds:,.0f} rows/s, "
@@ -160,7 +160,7 @@ def main() -> None:
             print(f"reading alone: {read:.2f} s, {size / read / 1e9:.2f} GB/s")
             for one in models:
                 compute = median_of(lambda one=one: compute_alone(rows, one))
-                both = median_of(lambda one=one: run_pass(rows, _EStepLeaf(), one))
+                both = median_of(lambda one=one: run_pass(rows, EStepLeaf(), (one,)))
                 print(
                     f"{one.kernel.value} products: computing alone {compute:.2f} s, a pass {both:.2f} s = "
                     f"{both / (read + compute):.2f} x (reading + computing), {rows.n_rows / both:,.0f} rows/s, "
