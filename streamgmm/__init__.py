@@ -10,18 +10,30 @@ __version__ = "0.1.0"
 _HOMES = {
     "GaussianMixture": "streamgmm.estimator",
     "StopReason": "streamgmm.fitting.stopping",
+    "SearchResult": "streamgmm.model_search",
     "load": "streamgmm.model_file",
     "save": "streamgmm.model_file",
+    "search": "streamgmm.model_search",
     "write_predictions": "streamgmm.result_files",
 }
 
-__all__ = ["GaussianMixture", "StopReason", "exceptions", "load", "save", "write_predictions"]
+__all__ = [
+    "GaussianMixture",
+    "SearchResult",
+    "StopReason",
+    "exceptions",
+    "load",
+    "save",
+    "search",
+    "write_predictions",
+]
 
 if TYPE_CHECKING:
     from streamgmm import exceptions
     from streamgmm.estimator import GaussianMixture
     from streamgmm.fitting.stopping import StopReason
     from streamgmm.model_file import load, save
+    from streamgmm.model_search import SearchResult, search
     from streamgmm.result_files import write_predictions
 
 

@@ -16,8 +16,9 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from streamgmm.exceptions import InputError, RowsError
 from streamgmm.fitting import em
-from streamgmm.fitting.fit import FitResult, Settings, fit
+from streamgmm.fitting.fit import FitResult, fit
 from streamgmm.fitting.initialization import INIT_PARAMS, GivenStart
+from streamgmm.fitting.preparation import Settings
 from streamgmm.fitting.stopping import StopReason
 from streamgmm.memory import parse_memory_limit
 from streamgmm.mixture.arrays import Floats, Integers
@@ -50,7 +51,7 @@ class GaussianMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
     covariance_type : {"full", "tied", "diag", "spherical"}, default="full"
         A covariance matrix for each component, one for all, one variance per component and feature, or one per
         component.
-    tol : float, default=1e-4
+    tol : float, default=1e-6
         EM stops when the estimated distance of the mean log-likelihood to its optimum is under this, in nats per row.
         With 0 it runs all `max_iter` iterations.
     reg_covar : float or "auto", default="auto"
@@ -60,11 +61,19 @@ class GaussianMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
     max_iter : int, default=200
         Most iterations of EM. Each reads all rows once.
     n_init : int, default=1
-        Number of starts. Where it is more than 1, each is run on a sample of the rows, and the best goes on.
-    init_params : {"k-means++", "kmeans", "random", "random_from_data"}, default="k-means++"
-        How the start is made, from a sample of the rows: components around centres that k-means++ draws, from a whole
-        k-means, of random responsibilities, or around random rows. Distances are in standard deviations of each feature
-        (in the data's units if "spherical").
+        Number of restarts. "sample" tries eight seeds for each; other starts are each run on a sample of the rows, and
+        the best goes on. Where the sample can't tell the best apart, they go on together and share the readings.
+    init_params : {"sample", "k-means++", "kmeans", "random", "random_from_data"}, default="sample"
+        How the start is made, from a sample of the rows. "sample" searches for the optimum of the sample: many seeds in
+        short runs, of which the worse half is dropped again and again, and components relocated where that raises the
+        likelihood. The others are one seed: components around centres that k-means++ draws, from a whole k-means, of
+        random responsibilities, or around random rows. Distances are in standard deviations of each feature (in the
+        data's units if "spherical").
+    accelerate : bool or "auto", default="auto"
+        Whether to go further than EM does from one reading to the next: by EM on the sample, corrected to the full
+        data, and Anderson's extrapolation. A step that lowers the likelihood is taken back. False is EM as in the
+        textbook.
+        "auto" is True, but for ``tol=0``, which asks for a number of iterations and not for convergence.
     weights_init : array-like of shape (n_components,), default=None
         Mixing proportions to start from.
     means_init : array-like of shape (n_components, n_features), default=None
@@ -113,6 +122,8 @@ class GaussianMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
         The same for every iteration.
     stop_reason_ : StopReason
         Why the fit stopped, with its `advice`.
+    fit_report_ : FitReport
+        Readings, rows, bytes, seconds, steps and the estimated gap; it prints as a table. Not kept in model files.
     n_missing_ : int
         Rows that were left out because of a missing value.
     n_features_in_ : int
@@ -139,11 +150,12 @@ class GaussianMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
         n_components: int = 1,
         *,
         covariance_type: str = "full",
-        tol: float = 1e-4,
+        tol: float = 1e-6,
         reg_covar: float | str = "auto",
         max_iter: int = 200,
         n_init: int = 1,
-        init_params: str = "k-means++",
+        init_params: str = "sample",
+        accelerate: bool | str = "auto",
         weights_init: npt.ArrayLike | None = None,
         means_init: npt.ArrayLike | None = None,
         precisions_init: npt.ArrayLike | None = None,
@@ -162,6 +174,7 @@ class GaussianMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
         self.max_iter = max_iter
         self.n_init = n_init
         self.init_params = init_params
+        self.accelerate = accelerate
         self.weights_init = weights_init
         self.means_init = means_init
         self.precisions_init = precisions_init
@@ -199,9 +212,8 @@ class GaussianMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
         InputError
             If a parameter or the rows can't be used; the message names what was found and what to do.
         """
-        self._check_parameters()
-        rows = self._rows(X, sample_weight=sample_weight, columns=columns, reset=True)
-        settings = self._settings(rows)
+        rows = self.open_to_fit(X, sample_weight, columns=columns)
+        settings = self.settings(rows)
         with reporter(self.verbose, self.verbose_interval, self.max_iter) as report:
 
             def after_iteration(state: em.State) -> None:
@@ -210,7 +222,7 @@ class GaussianMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
                     self.callback(state)
 
             result = fit(rows, settings, after_iteration)
-        self._set_attributes(result)
+        self.adopt(result, self)
         if result.state.stop_reason is StopReason.MAX_ITER and self.tol > 0:
             warnings.warn(
                 f"the fit stopped after max_iter={self.max_iter} iterations, an estimated {result.state.gap:.1e} nats "
@@ -330,6 +342,59 @@ class GaussianMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
         check_is_fitted(self)
         return self._rows(X, sample_weight=None, columns=columns, reset=False)
 
+    def open_to_fit(self, X: Any, sample_weight: Any = None, *, columns: Sequence[str] | None = None) -> Rows:
+        """Open rows of any kind for a fit, and take over the names of their features."""
+        self._check_parameters()
+        return self._rows(X, sample_weight=sample_weight, columns=columns, reset=True)
+
+    def settings(self, rows: Rows) -> Settings:
+        """Check the parameters, and turn them into what a fit to some rows goes by."""
+        self._check_parameters()
+        given: tuple[Any, Any, Any] = (self.weights_init, self.means_init, self.precisions_init)
+        n_components = self.n_components
+        if self.warm_start and hasattr(self, "means_"):
+            if self.means_.shape[1] != rows.n_features:
+                raise InputError(
+                    f"warm_start=True, but the fit before had {self.means_.shape[1]} features and X has "
+                    f"{rows.n_features}: use warm_start=False"
+                )
+            given, n_components = (self.weights_, self.means_, self.precisions_), len(self.weights_)
+        return Settings(
+            n_components=n_components,
+            covariance_type=self.covariance_type,
+            tol=float(self.tol),
+            reg_covar=self.reg_covar if isinstance(self.reg_covar, str) else float(self.reg_covar),
+            max_iter=self.max_iter,
+            n_init=self.n_init,
+            init_params=self.init_params,
+            accelerate=self.tol > 0 if self.accelerate == "auto" else bool(self.accelerate),
+            given=GivenStart.checked(FAMILIES[self.covariance_type], n_components, rows.n_features, *given),
+            missing=self.missing,
+            memory_limit=parse_memory_limit(self.memory_limit),
+            seed=int(check_random_state(self.random_state).randint(2**31 - 1)),
+        )
+
+    def adopt(self, result: FitResult, opened: GaussianMixture) -> None:
+        """Take over the result of a fit to rows that `opened` (or this estimator itself) has opened."""
+        if opened is not self:
+            for name in ("n_features_in_", "feature_names_in_", "_weight_column"):
+                if hasattr(opened, name):
+                    setattr(self, name, getattr(opened, name))
+        parameters, state = result.parameters, result.state
+        self.weights_ = parameters.weights
+        self.means_ = parameters.means
+        self.covariances_ = parameters.covariances
+        self.precisions_cholesky_ = parameters.precisions_cholesky
+        self.precisions_ = parameters.precisions
+        assert state.stop_reason is not None  # a fit goes on until there is one
+        self.converged_ = state.stop_reason in (StopReason.CONVERGED, StopReason.NOISE_FLOOR)
+        self.n_iter_ = state.n_iter
+        self.lower_bounds_ = np.array(state.lower_bounds)
+        self.lower_bound_ = float(state.lower_bounds[-1])
+        self.stop_reason_: StopReason = state.stop_reason
+        self.n_missing_ = result.n_missing
+        self.fit_report_ = result.report
+
     # Inner workings
 
     def _predict(self, X: Any, kind: str, columns: Sequence[str] | None) -> Result:
@@ -385,6 +450,8 @@ class GaussianMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
         _check_option("covariance_type", self.covariance_type, tuple(FAMILIES))
         _check_option("init_params", self.init_params, INIT_PARAMS)
         _check_option("missing", self.missing, _MISSING)
+        if not isinstance(self.accelerate, (bool, np.bool_)) and self.accelerate != "auto":
+            raise InputError(f"accelerate must be True, False or 'auto'; got {self.accelerate!r}")
         _check_not_negative("tol", self.tol)
         if isinstance(self.reg_covar, str):
             _check_option("reg_covar", self.reg_covar, ("auto",))
@@ -392,45 +459,6 @@ class GaussianMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
             _check_not_negative("reg_covar", self.reg_covar)
         if self.callback is not None and not callable(self.callback):
             raise InputError(f"callback must be callable or None, got {self.callback!r}")
-
-    def _settings(self, rows: Rows) -> Settings:
-        given: tuple[Any, Any, Any] = (self.weights_init, self.means_init, self.precisions_init)
-        n_components = self.n_components
-        if self.warm_start and hasattr(self, "means_"):
-            if self.means_.shape[1] != rows.n_features:
-                raise InputError(
-                    f"warm_start=True, but the fit before had {self.means_.shape[1]} features and X has "
-                    f"{rows.n_features}: use warm_start=False"
-                )
-            given, n_components = (self.weights_, self.means_, self.precisions_), len(self.weights_)
-        return Settings(
-            n_components=n_components,
-            covariance_type=self.covariance_type,
-            tol=float(self.tol),
-            reg_covar=self.reg_covar if isinstance(self.reg_covar, str) else float(self.reg_covar),
-            max_iter=self.max_iter,
-            n_init=self.n_init,
-            init_params=self.init_params,
-            given=GivenStart.checked(FAMILIES[self.covariance_type], n_components, rows.n_features, *given),
-            missing=self.missing,
-            memory_limit=parse_memory_limit(self.memory_limit),
-            seed=int(check_random_state(self.random_state).randint(2**31 - 1)),
-        )
-
-    def _set_attributes(self, result: FitResult) -> None:
-        parameters, state = result.parameters, result.state
-        self.weights_ = parameters.weights
-        self.means_ = parameters.means
-        self.covariances_ = parameters.covariances
-        self.precisions_cholesky_ = parameters.precisions_cholesky
-        self.precisions_ = parameters.precisions
-        assert state.stop_reason is not None  # `run` goes on until there is one
-        self.converged_ = state.stop_reason is StopReason.CONVERGED
-        self.n_iter_ = state.n_iter
-        self.lower_bounds_ = np.array(state.lower_bounds)
-        self.lower_bound_ = float(state.lower_bounds[-1])
-        self.stop_reason_: StopReason = state.stop_reason
-        self.n_missing_ = result.survey.n_missing
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

@@ -9,8 +9,9 @@ scheduler, and gives the same bits on each.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, fields, replace
 from functools import reduce
 from operator import add
 from typing import TYPE_CHECKING, Any
@@ -29,6 +30,44 @@ GROUP = 8
 
 
 @dataclass(frozen=True)
+class PassCost:
+    """What passes have cost; adds up with `+`.
+
+    Attributes
+    ----------
+    n_rows, n_bytes : int
+        Rows read, and their bytes once decoded.
+    reading, computing : float
+        Seconds, summed over the tasks. Chunks of Dask collections arrive in a task when they are read: their reading is
+        not seen.
+    elapsed : float
+        Seconds from the beginning of each pass to its end.
+    n_passes : int
+    """
+
+    n_rows: int = 0
+    n_bytes: int = 0
+    reading: float = 0.0
+    computing: float = 0.0
+    elapsed: float = 0.0
+    n_passes: int = 0
+
+    def __add__(self, other: PassCost) -> PassCost:
+        return PassCost(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(self)))
+
+
+@dataclass(frozen=True)
+class _Measured:
+    """A leaf's value and what it cost."""
+
+    value: Any
+    cost: PassCost
+
+    def __add__(self, other: _Measured) -> _Measured:
+        return _Measured(self.value + other.value, self.cost + other.cost)
+
+
+@dataclass(frozen=True)
 class _OneThread:
     """A leaf that keeps BLAS at one thread while it runs."""
 
@@ -37,6 +76,33 @@ class _OneThread:
     def __call__(self, blocks: Iterable[Block], parameters: Any) -> Any:
         with one_blas_thread():
             return self.leaf(blocks, parameters)
+
+
+@dataclass(frozen=True)
+class _Measuring:
+    """A leaf that measures what it costs."""
+
+    leaf: Leaf
+
+    def __call__(self, blocks: Iterable[Block], parameters: Any) -> _Measured:
+        began = time.perf_counter()
+        reading, n_rows, n_bytes = 0.0, 0, 0
+
+        def watched() -> Iterator[Block]:
+            nonlocal reading, n_rows, n_bytes
+            source = iter(blocks)
+            while True:
+                before = time.perf_counter()
+                block = next(source, None)
+                reading += time.perf_counter() - before
+                if block is None:
+                    return
+                n_rows += len(block.x)
+                n_bytes += block.x.nbytes
+                yield block
+
+        value = self.leaf(watched(), parameters)
+        return _Measured(value, PassCost(n_rows, n_bytes, reading, time.perf_counter() - began - reading))
 
 
 def run_pass(rows: Rows, leaf: Leaf, parameters: Any) -> Any:
@@ -70,6 +136,13 @@ def run_pass(rows: Rows, leaf: Leaf, parameters: Any) -> Any:
     with one_blas_thread():
         (result,) = dask.compute(values[0], **_scheduler(rows))
     return result
+
+
+def run_measured_pass(rows: Rows, leaf: Leaf, parameters: Any) -> tuple[Any, PassCost]:
+    """Do what `run_pass` does, and return what it cost too."""
+    began = time.perf_counter()
+    result: _Measured = run_pass(rows, _Measuring(leaf), parameters)
+    return result.value, replace(result.cost, elapsed=time.perf_counter() - began, n_passes=1)
 
 
 def _add_up(*values: Any) -> Any:
@@ -131,4 +204,4 @@ def fill_from_rows(
     return out
 
 
-__all__ = ["GROUP", "fill_from_rows", "map_rows", "run_pass"]
+__all__ = ["GROUP", "PassCost", "fill_from_rows", "map_rows", "run_measured_pass", "run_pass"]

@@ -1,6 +1,7 @@
 """A pass is one compute of one graph: a fixed tree, the same bits on every scheduler, one BLAS thread."""
 
 import threading
+import warnings
 
 import dask
 import dask.array as da
@@ -10,6 +11,7 @@ import zarr
 from dask.callbacks import Callback
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sklearn.exceptions import ConvergenceWarning
 from threadpoolctl import threadpool_info
 
 from streamgmm import GaussianMixture
@@ -64,19 +66,22 @@ def store(rng, tmp_path):
     return str(tmp_path / "x.zarr")
 
 
-def small_fit(source, covariance_type="full"):
-    # The limit makes many tasks of few rows.
+def small_fit(source, covariance_type="full", tol=0.0):
+    # The limit makes many tasks of few rows, and a sample of some of them; tol=0 is plain EM.
     model = GaussianMixture(
-        3, covariance_type=covariance_type, random_state=0, max_iter=4, tol=0, memory_limit=8 * 1000 * 4 * 8
+        3, covariance_type=covariance_type, random_state=0, max_iter=4, tol=tol, memory_limit=8 * 1000 * 4 * 8
     )
-    return model.fit(source)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        return model.fit(source)
 
 
-def test_same_bits_on_every_local_scheduler(store, covariance_type):
+@pytest.mark.parametrize("tol", [0.0, 1e-12])
+def test_same_bits_on_every_local_scheduler(store, covariance_type, tol):
     fits = []
     for config in ({"scheduler": "synchronous"}, {"scheduler": "threads", "num_workers": 1}, {"scheduler": "threads"}):
         with dask.config.set(**config):
-            fits.append(bits(small_fit(store, covariance_type)))
+            fits.append(bits(small_fit(store, covariance_type, tol)))
     assert fits[0] == fits[1] == fits[2]
 
 
@@ -84,7 +89,7 @@ def test_same_bits_on_every_local_scheduler(store, covariance_type):
 def test_same_bits_on_a_cluster_of_any_size(store):
     from dask.distributed import Client, LocalCluster
 
-    serial = bits(small_fit(store))
+    serial, accelerated = bits(small_fit(store)), bits(small_fit(store, tol=1e-12))
     lazy = da.from_zarr(store)
     serial_lazy = bits(small_fit(lazy))
     for n_workers in (1, 2):
@@ -97,6 +102,7 @@ def test_same_bits_on_a_cluster_of_any_size(store):
             Client(cluster),
         ):
             assert bits(small_fit(store)) == serial
+            assert bits(small_fit(store, tol=1e-12)) == accelerated
             assert bits(small_fit(lazy)) == serial_lazy
             # Rows of this process's memory are computed here, and are never sent.
             assert small_fit(np.asarray(lazy)).converged_ is False
@@ -115,7 +121,8 @@ class Counting(Callback):
 
 def test_one_compute_per_pass_and_none_before(store):
     with Counting() as counting:
-        model = GaussianMixture(2, random_state=0, max_iter=3, tol=0)
+        # The limit leaves room for a sample of some of the rows.
+        model = GaussianMixture(2, random_state=0, max_iter=3, tol=0, memory_limit=8 * 1000 * 4 * 8)
         lazy = da.from_zarr(store)
         assert counting.tasks == []
         model.fit(lazy)

@@ -43,18 +43,17 @@ def demo(n_components: int, folder: str | None) -> None:
     title = f"{len(model.weights_)} components of {n_rows:,} patches"
     save_patch_components(model, PATCH_SHAPE, picture, title=title)
 
-    passes = model.n_iter_ + 1
+    passes = model.fit_report_.n_passes
     seconds = fitted - wrote
     click.echo(
         f"rows      {n_rows:,} x {model.n_features_in_} float32, {size / 2**20:.0f} MiB on disk, written in "
         f"{wrote - began:.1f} s"
     )
+    click.echo(f"fit       {len(model.weights_)} full covariances in {seconds:.1f} s ({model.stop_reason_.value})")
+    in_passes = model.fit_report_.seconds_in_passes
     click.echo(
-        f"fit       {len(model.weights_)} full covariances, {passes} passes in {seconds:.1f} s "
-        f"({model.stop_reason_.value})"
-    )
-    click.echo(
-        f"speed     {n_rows * passes / seconds / 1e6:.2f} million rows per second, {seconds / passes:.2f} s per pass"
+        f"passes    {passes} readings of all rows, {in_passes / passes:.2f} s each: "
+        f"{n_rows * passes / in_passes / 1e6:.2f} million rows per second"
     )
     click.echo(f"quality   {model.lower_bound_:.3f} nats per patch")
     click.echo(f"store     {store}")

@@ -9,15 +9,6 @@ import click
 from streamgmm.cli import options
 
 
-def _number_or_auto(_context: click.Context, _option: click.Parameter, value: str) -> float | str:
-    if value == "auto":
-        return value
-    try:
-        return float(value)
-    except ValueError:
-        raise click.BadParameter(f"expected a number or 'auto', got {value!r}") from None
-
-
 @click.command(short_help="Fit a mixture.")
 @click.argument("source")
 @click.option("--components", "n_components", type=click.IntRange(1), required=True, help="Number of components.")
@@ -28,17 +19,21 @@ def _number_or_auto(_context: click.Context, _option: click.Parameter, value: st
 @options.columns
 @options.weight_column
 @click.option("--tol", type=click.FloatRange(0), help="Stop this close to the optimum, in nats per row.")
-@click.option("--reg-covar", default="auto", show_default=True, callback=_number_or_auto, help="A number, or auto.")
+@click.option("--reg-covar", default="auto", show_default=True, callback=options.number_or_auto, help=options.REG_COVAR)
 @click.option("--max-iter", type=click.IntRange(1), help="Most iterations; each reads all rows once.")
 @click.option("--n-init", type=click.IntRange(1), help="Number of starts to choose from.")
 @click.option(
-    "--init-params", type=click.Choice(["k-means++", "kmeans", "random", "random_from_data"]), help="Kind of start."
+    "--init-params",
+    type=click.Choice(["sample", "k-means++", "kmeans", "random", "random_from_data"]),
+    help="Kind of start.",
 )
+@click.option("--accelerate/--no-accelerate", default=None, help="Go further than EM between readings, or not.")
 @click.option("--random-state", type=click.IntRange(0), default=0, show_default=True, help="Seed.")
 @options.missing
 @options.memory_limit
 @options.scheduler
 @options.overwrite
+@click.option("--report", is_flag=True, help="Print what the fit did and what it cost.")
 @click.option("--quiet", is_flag=True, help="No progress on standard error.")
 def fit(
     source: str,
@@ -48,6 +43,7 @@ def fit(
     scheduler: str,
     workers: int | None,
     overwrite: bool,
+    report: bool,
     quiet: bool,
     **parameters: Any,
 ) -> None:
@@ -67,7 +63,9 @@ def fit(
     save(model, output)
     click.echo(
         f"{output}: {len(model.weights_)} components, {model.n_features_in_} features, {model.lower_bound_:.6f} nats "
-        f"per row, {model.n_iter_} iterations, {model.stop_reason_.value}"
+        f"per row, {model.fit_report_.n_passes} readings, {model.stop_reason_.value}"
     )
+    if report:
+        click.echo(str(model.fit_report_))
     if model.n_missing_:
         click.echo(f"left out {model.n_missing_} rows with missing values", err=True)

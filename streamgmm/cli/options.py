@@ -27,6 +27,20 @@ missing = click.option(
 )
 
 
+#: Help of --reg-covar.
+REG_COVAR = "A number, or auto."
+
+
+def number_or_auto(_context: click.Context, _option: click.Parameter, value: str) -> float | str:
+    """Read a number or "auto"."""
+    if value == "auto":
+        return value
+    try:
+        return float(value)
+    except ValueError:
+        raise click.BadParameter(f"expected a number or 'auto', got {value!r}") from None
+
+
 def scheduler(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add --scheduler and --workers."""
     where = click.option(

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from streamgmm.exceptions import ComponentWarning, SingularCovarianceError
+from streamgmm.exceptions import SingularCovarianceError
 from streamgmm.mixture.arrays import Floats, Integers
 from streamgmm.mixture.e_step import evaluate
 from streamgmm.mixture.families import CovarianceFamily
@@ -116,13 +115,6 @@ def repair(
     )
     again = bad[n_reseeds[bad] < MAX_RESEEDS]
     dropped = np.setdiff1d(bad, again)
-    if len(dropped):
-        warnings.warn(
-            f"{len(dropped)} of {n_components} components starved or collapsed again and again and were left out: the "
-            "data seems to have fewer clusters; try a smaller n_components",
-            ComponentWarning,
-            stacklevel=2,
-        )
     kept = np.setdiff1d(np.arange(n_components), dropped)
     weights, means = moments.weights.copy(), moments.means.copy()
     covariances = moments.covariances.copy()

@@ -1,9 +1,15 @@
-"""Expectation-maximisation: E-step, bound, M-step, repeat."""
+"""Expectation-maximisation: E-step, M-step, bound, repeat.
+
+A pass over the rows is an E-step at some parameters theta; its statistics give the bound at theta and, by the M-step,
+M(theta). Plain EM goes on from M(theta). An `Accelerator` may propose parameters further ahead; where the next pass
+finds a lower bound there, it is thrown away, and the fit goes on from the stored M(theta), which EM guarantees.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -14,8 +20,13 @@ from streamgmm.mixture.e_step import PassModel
 from streamgmm.mixture.frame import Frame
 from streamgmm.mixture.m_step import Regularization, factored, moments
 from streamgmm.mixture.parameters import MixtureParameters
-from streamgmm.mixture.precision import RESOLUTION, Kernel, choose_kernel
+from streamgmm.mixture.precision import FLOAT64_TOLERANCE, RESOLUTION, Kernel, amplification, choose_kernel
 from streamgmm.mixture.statistics import SufficientStatistics
+
+#: How much of the bound on a log-density's error in float32 the mean over the rows may have.
+_FLOAT32_NOISE = 0.1
+#: Rounding of a mean log-likelihood in float64, relative to its size.
+_FLOAT64_NOISE = 64 * np.finfo(np.float64).eps
 
 
 @dataclass(frozen=True)
@@ -35,8 +46,10 @@ class Problem:
         Rows to seed a degenerate component at.
     seed : int
         Of the choices made when a component is seeded again.
-    read : callable
-        One pass: from a `PassModel` to the `SufficientStatistics` of all rows.
+    tolerance : float
+        Largest error of a row's log-density that float64 products may make, nats.
+    repairs : bool
+        Whether degenerate components are repaired; else the first ends the fit.
     """
 
     frame: Frame
@@ -45,7 +58,96 @@ class Problem:
     float32_rows: bool
     sample: Floats
     seed: int
-    read: Callable[[PassModel], SufficientStatistics]
+    tolerance: float = FLOAT64_TOLERANCE
+    repairs: bool = True
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step of EM: what a pass at some parameters has given.
+
+    Attributes
+    ----------
+    parameters : MixtureParameters
+        theta, at which the pass was made.
+    statistics : SufficientStatistics
+        Those of the E-step.
+    kernel : Kernel
+        The arithmetic of the pass.
+    log_likelihood : float
+        Mean per row at theta, in the data's coordinates, nats.
+    lower_bound : float
+        The same less the penalty of ``reg_covar="auto"``.
+    updated : MixtureParameters
+        M(theta).
+    gain : float
+        DeltaQ per row: by how much the M-step raised the expected log-likelihood less the penalty, nats.
+    degenerate : bool
+        Whether M(theta) had components that starve or have collapsed; `updated` is then repaired, or theta itself.
+    n_reseeds : ndarray of shape (n_components,)
+        How often each of `updated`'s components was seeded again.
+    """
+
+    parameters: MixtureParameters
+    statistics: SufficientStatistics
+    kernel: Kernel
+    log_likelihood: float
+    lower_bound: float
+    updated: MixtureParameters
+    gain: float
+    degenerate: bool
+    n_reseeds: Integers
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """Where to go next.
+
+    Attributes
+    ----------
+    parameters : MixtureParameters
+        For the next pass.
+    gap : float
+        Estimate of what is left to gain at the step's own parameters, nats per row.
+    memory : object
+        What the accelerator keeps of the steps so far.
+    label : str
+        What made the proposal, as reports name it.
+    """
+
+    parameters: MixtureParameters
+    gap: float
+    memory: Any
+    label: str
+
+
+class Accelerator(Protocol):
+    """Proposes parameters for the next pass; a value without state of its own."""
+
+    @property
+    def guarded(self) -> bool:
+        """Whether a proposal may be worse than where it came from, so that a lower bound throws it away."""
+
+    def propose(self, problem: Problem, state: State, step: Step) -> Proposal:
+        """Propose from an accepted step. `state` is the one before it; its `memory` is of the steps until then."""
+
+    def rejected(self, memory: Any) -> Any:
+        """Return the memory to go on with after a proposal was thrown away."""
+
+
+@dataclass(frozen=True)
+class PlainEM:
+    """No acceleration: the next pass is made at M(theta)."""
+
+    guarded: bool = False
+
+    def propose(self, problem: Problem, state: State, step: Step) -> Proposal:
+        """Propose M(theta)."""
+        return Proposal(step.updated, remaining_gain((*state.gains, step.gain)), None, "EM")
+
+    def rejected(self, memory: Any) -> Any:
+        """Keep nothing."""
+        return None
 
 
 @dataclass(frozen=True)
@@ -55,19 +157,34 @@ class State:
     Attributes
     ----------
     parameters : MixtureParameters
-        In the frame's coordinates.
+        Where the next pass is made; in the frame's coordinates.
     n_iter : int
-        Iterations done.
+        Iterations done, each of them a pass.
     lower_bounds : tuple of float
-        Of each iteration, at the parameters that entered it: mean log-likelihood per row in nats, less the penalty.
+        After each iteration, the bound at the best parameters so far: mean log-likelihood per row in nats, less the
+        penalty.
     gains : tuple of float
-        Of each iteration: DeltaQ per row in nats.
+        DeltaQ per row in nats of each accepted step since the last new descent.
     kernels : tuple of Kernel
         The arithmetic of each pass.
+    labels : tuple of str
+        What proposed the parameters of each pass.
+    accepted : tuple of bool
+        Whether they were kept.
     gap : float
         Estimate of what is left to gain, nats per row.
     stop_reason : StopReason or None
         None while it goes on.
+    best : Step or None
+        The accepted step with the highest bound; None before the first, and after a repair.
+    safe : MixtureParameters
+        M(theta) of the best step, at least as good as the last of `lower_bounds`: the result of a fit that stops here.
+    memory : object
+        The accelerator's.
+    label : str
+        What proposed `parameters`.
+    n_rejected : int
+        Proposals that were thrown away.
     exact : bool
         Whether float32 products are ruled out from here on.
     scatter : ndarray or None
@@ -79,108 +196,231 @@ class State:
     """
 
     parameters: MixtureParameters
+    safe: MixtureParameters
     n_iter: int = 0
     lower_bounds: tuple[float, ...] = ()
     gains: tuple[float, ...] = ()
     kernels: tuple[Kernel, ...] = ()
+    labels: tuple[str, ...] = ()
+    accepted: tuple[bool, ...] = ()
     gap: float = float("inf")
     stop_reason: StopReason | None = None
+    best: Step | None = None
+    memory: Any = None
+    label: str = "start"
+    n_rejected: int = 0
     exact: bool = False
     scatter: Floats | None = None
     n_reseeds: Integers = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
     n_missing: int = 0
 
+    @property
+    def lower_bound(self) -> float:
+        """The bound at the best parameters so far; minus infinity before the first pass."""
+        return self.lower_bounds[-1] if self.lower_bounds else float("-inf")
 
-def init(parameters: MixtureParameters) -> State:
+
+def init(parameters: MixtureParameters, scatter: Floats | None = None) -> State:
     """Start from parameters in the frame's coordinates."""
-    return State(parameters, n_reseeds=np.zeros(parameters.n_components, dtype=np.int64))
+    n_reseeds = np.zeros(parameters.n_components, dtype=np.int64)
+    return State(parameters, parameters, scatter=scatter, n_reseeds=n_reseeds)
 
 
-def step(problem: Problem, state: State) -> State:
-    """Do one iteration: a pass over all rows, then an M-step."""
-    old = state.parameters
-    kernel = choose_kernel(old, problem.reach, float32_rows=problem.float32_rows and not state.exact)
-
-    # E-step
-    collect = old.family.shared and kernel is not Kernel.CAREFUL and state.scatter is None
-    statistics = problem.read(PassModel(old, problem.frame, kernel, collect_scatter=collect))
-    scatter = statistics.scatter if collect else state.scatter
-    if old.family.shared and statistics.scatter is None:
-        statistics = replace(statistics, scatter=scatter)
-    lower_bound = _lower_bound(problem, old, statistics, kernel)
-
-    # M-step
-    found = moments(old.family, statistics, problem.regularization)
-    found = resolved(old.family, found, RESOLUTION[kernel])
-    bad = degenerate_components(old.family, found, statistics.component_weights)
-    if len(bad):
-        repaired = repair(old.family, found, bad, state.n_reseeds, problem.sample, problem.seed + state.n_iter)
-        new, n_reseeds = repaired.parameters, repaired.n_reseeds
-        gain = float("inf")
-    else:
-        new = factored(old.family, found)
-        n_reseeds = state.n_reseeds
-        gain = _objective(problem, new, statistics) - _objective(problem, old, statistics)
-
-    # A component that was seeded again begins a new descent: rates from before say nothing about it.
-    gains = () if len(bad) else (*state.gains, gain)
-    return replace(
-        state,
-        parameters=new,
-        n_iter=state.n_iter + 1,
-        lower_bounds=(*state.lower_bounds, lower_bound),
-        gains=gains,
-        kernels=(*state.kernels, kernel),
-        gap=remaining_gain(gains),
-        scatter=scatter,
-        n_reseeds=n_reseeds,
-        n_missing=statistics.n_missing,
-    )
+#: One pass over the rows: from a model to their statistics under it.
+Read = Callable[[PassModel], SufficientStatistics]
 
 
 def run(
     problem: Problem,
     state: State,
+    read: Read,
+    accelerator: Accelerator,
     *,
     tol: float,
     max_iter: int,
-    callback: Callable[[State], None] | None = None,
 ) -> State:
     """Iterate until the estimated gap to the optimum is under `tol` (nats per row), or `max_iter` iterations are done.
 
     The last pass is never one of float32 products.
     """
     while state.stop_reason is None:
-        if state.n_iter + 1 >= max_iter:
-            state = replace(state, exact=True)
-        state = step(problem, state)
-        if state.gap < tol:
-            if state.kernels[-1] is Kernel.FLOAT32:
-                state = replace(state, exact=True)
-            else:
-                state = replace(state, stop_reason=StopReason.CONVERGED)
-        if state.stop_reason is None and state.n_iter >= max_iter:
-            state = replace(state, stop_reason=StopReason.MAX_ITER)
-        if callback is not None:
-            callback(state)
+        state = iterated(problem, state, read, accelerator, tol=tol, max_iter=max_iter)
     return state
 
 
-def _lower_bound(
+def iterated(
+    problem: Problem, state: State, read: Read, accelerator: Accelerator, *, tol: float, max_iter: int
+) -> State:
+    """Do one iteration, and say whether it was the last."""
+    model = request(problem, state, last=state.n_iter + 1 >= max_iter)
+    statistics = read(model)  # E-step
+    state = advance(problem, state, model, statistics, accelerator)  # M-step, bound, where to go next
+    return stopped(problem, state, tol=tol, max_iter=max_iter)
+
+
+def request(problem: Problem, state: State, *, last: bool) -> PassModel:
+    """Say what the next pass has to compute."""
+    parameters = state.parameters
+    float32 = problem.float32_rows and not (state.exact or last)
+    kernel = choose_kernel(parameters, problem.reach, float32_rows=float32, tolerance=problem.tolerance)
+    if kernel is Kernel.FLOAT32 and state.gap < 100.0 * _float32_noise(problem, parameters):
+        # What is left to gain would drown in rounding.
+        kernel = choose_kernel(parameters, problem.reach, float32_rows=False, tolerance=problem.tolerance)
+    collect = parameters.family.shared and kernel is not Kernel.CAREFUL and state.scatter is None
+    return PassModel(parameters, problem.frame, kernel, collect_scatter=collect)
+
+
+def em_step(problem: Problem, state: State, model: PassModel, statistics: SufficientStatistics) -> Step:
+    """Do the M-step of a pass, and find its bound."""
+    old, kernel = model.parameters, model.kernel
+    family = old.family
+    log_likelihood = _log_likelihood(problem, old, statistics, kernel)
+    lower_bound = log_likelihood - problem.regularization.penalty(old) / statistics.sum_weight
+
+    found = resolved(family, moments(family, statistics, problem.regularization), RESOLUTION[kernel])
+    bad = degenerate_components(family, found, statistics.component_weights)
+    n_reseeds = state.n_reseeds
+    if len(bad) and problem.repairs:
+        repaired = repair(family, found, bad, n_reseeds, problem.sample, problem.seed + state.n_iter)
+        new, n_reseeds = repaired.parameters, repaired.n_reseeds
+    else:
+        new = old if len(bad) else factored(family, found)
+    gain = float("inf")
+    if not len(bad):
+        gain = _expected(problem, new, statistics) - _expected(problem, old, statistics)
+    return Step(old, statistics, kernel, log_likelihood, lower_bound, new, gain, bool(len(bad)), n_reseeds)
+
+
+def advance(
+    problem: Problem, state: State, model: PassModel, statistics: SufficientStatistics, accelerator: Accelerator
+) -> State:
+    """Take in the statistics of a pass: accept its parameters or not, and choose those of the next."""
+    scatter = statistics.scatter if model.collect_scatter else state.scatter
+    if model.parameters.family.shared and statistics.scatter is None:
+        statistics = replace(statistics, scatter=scatter)
+    state = replace(
+        state,
+        n_iter=state.n_iter + 1,
+        kernels=(*state.kernels, model.kernel),
+        labels=(*state.labels, state.label),
+        scatter=scatter,
+        n_missing=statistics.n_missing,
+    )
+    step = em_step(problem, state, model, statistics)
+    if accelerator.guarded and state.best is not None and not _rises(problem, state.best, step):
+        return turned_down(state, accelerator)
+    bounds = (*state.lower_bounds, step.lower_bound)
+    state = replace(state, accepted=(*state.accepted, True))
+    if accelerator.guarded:
+        # A bound that float32 products found a little too high is corrected by a later one.
+        bounds = tuple(min(bound, step.lower_bound) for bound in bounds)
+    if step.degenerate:
+        # A component that was seeded again begins a new descent: rates from before say nothing about it.
+        reason = None if problem.repairs else StopReason.DEGENERATE
+        return replace(
+            state,
+            parameters=step.updated,
+            safe=step.updated,
+            lower_bounds=bounds,
+            gains=(),
+            gap=float("inf"),
+            best=None,
+            memory=None,
+            label="repair",
+            n_reseeds=step.n_reseeds,
+            stop_reason=reason,
+        )
+    proposal = accelerator.propose(problem, state, step)
+    return replace(
+        state,
+        parameters=proposal.parameters,
+        safe=step.updated,
+        lower_bounds=bounds,
+        gains=(*state.gains, step.gain),
+        gap=proposal.gap,
+        best=step,
+        memory=proposal.memory,
+        label=proposal.label,
+    )
+
+
+def stopped(problem: Problem, state: State, *, tol: float, max_iter: int) -> State:
+    """Say whether, and why, a fit is over."""
+    if state.stop_reason is not None or not state.kernels:
+        return state
+    if state.gap < tol:
+        if state.kernels[-1] is Kernel.FLOAT32:
+            return replace(state, exact=True)
+        return replace(state, stop_reason=StopReason.CONVERGED)
+    if tol > 0.0 and state.best is not None and state.best.kernel is not Kernel.FLOAT32:
+        noise = _float64_noise(state.best)
+        if min(state.best.gain, state.gap) <= noise and state.accepted[-1]:
+            # Steps of this size are rounding: nothing more can be said, or done.
+            return replace(state, gap=noise, stop_reason=StopReason.NOISE_FLOOR)
+    if state.n_iter >= max_iter:
+        return replace(state, stop_reason=StopReason.MAX_ITER)
+    return state
+
+
+def turned_down(state: State, accelerator: Accelerator) -> State:
+    """Throw a proposal away: go on from M(theta) of the best step, or try the same again without float32 products."""
+    bounds = (*state.lower_bounds, state.lower_bound)
+    state = replace(state, accepted=(*state.accepted, False))
+    if state.kernels[-1] is Kernel.FLOAT32 and not state.exact:
+        return replace(state, lower_bounds=bounds, exact=True)
+    assert state.best is not None
+    return replace(
+        state,
+        parameters=state.best.updated,
+        lower_bounds=bounds,
+        memory=accelerator.rejected(state.memory),
+        label="EM",
+        n_rejected=state.n_rejected + 1,
+    )
+
+
+def _rises(problem: Problem, best: Step, step: Step) -> bool:
+    """Tell whether a step's parameters are at least as good as the best so far, but for rounding.
+
+    With a number for `reg_covar` the cost of what it adds is taken for the N_k of the best step: M(theta) is then
+    always at least as good as theta.
+    """
+    n_k, total = best.statistics.component_weights, best.statistics.sum_weight
+    cost = problem.regularization.cost_of_added
+    before = best.lower_bound - cost(best.parameters, n_k) / total
+    after = step.lower_bound - cost(step.parameters, n_k) / total
+    noise = _float64_noise(best)
+    for one in (best, step):
+        if one.kernel is Kernel.FLOAT32:
+            noise = max(noise, _float32_noise(problem, one.parameters))
+    return after >= before - noise
+
+
+def _float64_noise(step: Step) -> float:
+    return float(_FLOAT64_NOISE * (1.0 + abs(step.log_likelihood)))
+
+
+def _float32_noise(problem: Problem, parameters: MixtureParameters) -> float:
+    """Bound the error of a mean log-likelihood by float32 products, nats."""
+    return _FLOAT32_NOISE * float(np.finfo(np.float32).eps) / 2.0 * amplification(parameters, problem.reach)
+
+
+def _log_likelihood(
     problem: Problem, parameters: MixtureParameters, statistics: SufficientStatistics, kernel: Kernel
 ) -> float:
-    """Return the mean log-likelihood per row in the data's coordinates, less the penalty."""
+    """Return the mean log-likelihood per row in the data's coordinates."""
     total = statistics.log_likelihood
     if parameters.family.shared and kernel is not Kernel.CAREFUL and statistics.scatter is not None:
         # The quadratic term that the logits of tied covariances leave out.
         total -= 0.5 * float((parameters.precisions * statistics.scatter).sum())
-    total -= problem.regularization.penalty(parameters)
     return total / statistics.sum_weight + problem.frame.log_det
 
 
-def _objective(problem: Problem, parameters: MixtureParameters, statistics: SufficientStatistics) -> float:
+def _expected(problem: Problem, parameters: MixtureParameters, statistics: SufficientStatistics) -> float:
     """Return the expected complete log-likelihood per row, less the penalty: what an M-step maximises."""
     expected = parameters.family.expected_log_likelihood(
         statistics, parameters.weights, parameters.means, parameters.precisions_cholesky
     )
-    return (expected - problem.regularization.penalty(parameters)) / statistics.sum_weight
+    cost = problem.regularization.penalty(parameters)
+    cost += problem.regularization.cost_of_added(parameters, statistics.component_weights)
+    return (expected - cost) / statistics.sum_weight

@@ -17,8 +17,8 @@ from streamgmm.mixture.m_step import SMALLEST_WEIGHT, Moments, Regularization, m
 from streamgmm.mixture.parameters import MixtureParameters
 from streamgmm.mixture.precision import RESOLUTION, Kernel
 
-#: The names of the starts, as scikit-learn has them.
-INIT_PARAMS = ("k-means++", "kmeans", "random", "random_from_data")
+#: The names of the starts: ours (`fitting.sample_start`), and scikit-learn's.
+INIT_PARAMS = ("sample", "k-means++", "kmeans", "random", "random_from_data")
 
 
 @dataclass(frozen=True)
@@ -63,6 +63,11 @@ class GivenStart:
         if precisions is not None:
             _check_precisions(family, precisions)
         return cls(weights, means, precisions)
+
+    @property
+    def empty(self) -> bool:
+        """Whether nothing is given."""
+        return self.weights is None and self.means is None and self.precisions is None
 
     @property
     def complete(self) -> bool:

@@ -22,14 +22,19 @@ class StopReason(Enum):
     """Why a fit stopped, and what to do about it."""
 
     CONVERGED = "converged"
+    NOISE_FLOOR = "rounding reached"
     MAX_ITER = "max_iter reached"
+    DEGENERATE = "a component has collapsed"
 
     @property
     def advice(self) -> str:
         """What the user may want to do next."""
-        if self is StopReason.CONVERGED:
-            return "the estimated gap to the optimum is under tol"
-        return "raise max_iter or tol, or start better: n_init, init_params, means_init"
+        return {
+            StopReason.CONVERGED: "the estimated gap to the optimum is under tol",
+            StopReason.NOISE_FLOOR: "what is left to gain is less than the rounding of the log-likelihood: raise tol",
+            StopReason.MAX_ITER: "raise max_iter or tol, or start better: n_init, init_params, means_init",
+            StopReason.DEGENERATE: "use reg_covar='auto', fewer components, or another covariance_type",
+        }[self]
 
 
 def convergence_rate(gains: Sequence[float]) -> float:

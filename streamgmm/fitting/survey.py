@@ -1,20 +1,23 @@
-"""The survey, the first pass of a fit: counts, mean and covariance, a uniform sample, what is wrong with the rows."""
+"""The survey, the first pass of a fit: counts, mean and covariance, a sample, what is wrong with the rows."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import cast
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from streamgmm.exceptions import InputError, MissingValuesError
 from streamgmm.mixture.arrays import Floats
-from streamgmm.passes import run_pass
+from streamgmm.passes import PassCost, run_measured_pass
 from streamgmm.rows.base import Block, Rows
 
 _BLOCK_BYTES = 4 * 2**20
+#: How many times as many rows a sample of different rows may need as one of independent rows for the same precision;
+#: beyond it, too many rows are equal.
+_LARGEST_DESIGN_EFFECT = 1.02
 
 
 @dataclass(frozen=True)
@@ -38,31 +41,68 @@ class SurveyRequest:
     n_rows: int | None
     full_scatter: bool
 
+    @property
+    def drawn_share(self) -> float:
+        """The share of the hashes, the smallest, that come into question for the sample."""
+        if self.n_rows is None or self.n_rows <= self.sample_size:
+            return 1.0
+        # The count of the hashes under a bound is binomial: eight standard deviations of it, and a quarter for rows
+        # that can't be used or are equal to others.
+        expected = 1.25 * (self.sample_size + 8.0 * np.sqrt(self.sample_size) + 64.0)
+        return float(min(expected / self.n_rows, 1.0))
+
 
 @dataclass(frozen=True)
 class Sample:
-    """Rows drawn uniformly, without regard to order or layout: those with the smallest hash of their index."""
+    """Rows with the smallest keys; any number of the first are a sample too.
 
-    keys: npt.NDArray[np.uint64]
+    Two kinds are drawn, and `Survey.chosen_sample` picks one.
+
+    By value: the key is a hash of a row's values, and equal rows are one, with the sum of their weights. Neither the
+    order of the rows nor their cut into parts makes a difference, not even for its bits.
+
+    By place: the key is a hash of a row's index, turned into an exponential variable of rate w where rows have weights
+    (Efraimidis & Spirakis, Inf. Process. Lett. 97, 2006), so that rows of large weight are rarely missed. The cut makes
+    no difference. It is the better one where few values stand for many rows: drawn by value, each of those is in with
+    all its rows, or out.
+
+    Attributes
+    ----------
+    keys : ndarray of shape (n,), uint64 or float64
+    x : ndarray of shape (n, n_features), float64
+    weight : ndarray of shape (n,), float64
+    """
+
+    keys: npt.NDArray[Any]
     x: Floats
     weight: Floats
 
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    @property
+    def design_effect(self) -> float:
+        """How many times as many rows are needed as of equal weight (Kish, Survey Sampling, 1965)."""
+        return float(len(self) * (self.weight**2).sum() / self.weight.sum() ** 2)
+
+    def smallest(self, size: int) -> Sample:
+        """Return the `size` rows with the smallest keys, in their order; rows with equal keys become one."""
+        order = np.argsort(self.keys, kind="stable")
+        keys = self.keys[order]
+        first = np.flatnonzero(np.concatenate([[True], keys[1:] != keys[:-1]])[: len(keys)])
+        weight = self.weight[order]
+        if len(first) < len(order):
+            weight = np.add.reduceat(weight, first)
+            order, keys = order[first], keys[first]
+        return Sample(keys[:size], self.x[order[:size]], weight[:size])
+
     @classmethod
-    def smallest(cls, samples: Sequence[Sample], size: int) -> Sample:
-        """Return the `size` rows with the smallest keys of several samples."""
-        keys = np.concatenate([sample.keys for sample in samples])
-        order = np.argsort(keys, kind="stable")[:size]
-        x = np.concatenate([sample.x for sample in samples])
-        return cls(keys[order], x[order], np.concatenate([sample.weight for sample in samples])[order])
-
-    def sorted(self) -> Sample:
-        """Return the same rows in the order of their values.
-
-        A start that draws along the cumulated weights of the rows is then the same for any order of the rows, and for a
-        row of weight 2 as for two rows.
-        """
-        order = np.lexsort(self.x.T[::-1])
-        return Sample(self.keys[order], self.x[order], self.weight[order])
+    def merged(cls, parts: Sequence[Sample], size: int) -> Sample:
+        """Return the rows with the smallest keys of several samples."""
+        if len(parts) == 1:
+            return parts[0]
+        together = (np.concatenate([getattr(part, name) for part in parts]) for name in ("keys", "x", "weight"))
+        return cls(*together).smallest(size)
 
 
 @dataclass(frozen=True)
@@ -83,7 +123,8 @@ class Survey:
     mean : ndarray of shape (n_features,)
     scatter : ndarray of shape (n_features, n_features)
         sum w (x - mean)(x - mean)'; only its diagonal where the request said so.
-    sample : Sample
+    by_value, by_place : Sample
+        By place, weights are the rows' own still.
     sample_size : int
     """
 
@@ -95,8 +136,24 @@ class Survey:
     sum_weight: float
     mean: Floats
     scatter: Floats
-    sample: Sample
+    by_value: Sample
+    by_place: Sample
     sample_size: int
+
+    @property
+    def complete(self) -> bool:
+        """Whether the sample by value holds every row that counts."""
+        return bool(np.isclose(self.by_value.weight.sum(), self.sum_weight, rtol=1e-9, atol=0.0))
+
+    def chosen_sample(self) -> Sample:
+        """Return the better sample: that by value, unless too many rows are equal, or too few stand for the rest."""
+        enough = len(self.by_value) >= len(self.by_place) // 2
+        if self.complete or (enough and self.by_value.design_effect <= _LARGEST_DESIGN_EFFECT):
+            return self.by_value
+        drawn = self.by_place
+        # Horvitz & Thompson: a row of weight w was drawn with probability 1 - exp(-w t), t the largest key.
+        weight = drawn.weight / -np.expm1(-drawn.weight * drawn.keys[-1])
+        return Sample(drawn.keys, drawn.x, weight * (len(drawn) / weight.sum()))
 
     @property
     def covariance(self) -> Floats:
@@ -128,7 +185,8 @@ class Survey:
             total,
             mean,
             scatter,
-            Sample.smallest([part.sample for part in parts], parts[0].sample_size),
+            Sample.merged([part.by_value for part in parts], parts[0].sample_size),
+            Sample.merged([part.by_place for part in parts], parts[0].sample_size),
             parts[0].sample_size,
         )
 
@@ -142,14 +200,13 @@ def hashed(index: npt.NDArray[np.uint64], seed: int) -> npt.NDArray[np.uint64]:
         return z ^ (z >> np.uint64(31))
 
 
-def _highest_key(request: SurveyRequest) -> np.uint64:
-    """Return a key that, but for one chance in 1e15, no row of the sample exceeds."""
-    if request.n_rows is None or request.n_rows <= request.sample_size:
-        return np.uint64(2**64 - 1)
-    # The count of keys below t n / 2^64 is Poisson; eight standard deviations of it, and rows that can't be used come
-    # on top: they are met by keeping twice as many.
-    expected = 2.0 * (request.sample_size + 8.0 * np.sqrt(request.sample_size) + 64.0)
-    return np.uint64(min(expected / request.n_rows, 1.0) * float(2**64 - 2**12))
+def row_keys(x: Floats, seed: int) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.bool_]]:
+    """Hash the values of each row of x (n, n_features), and tell which rows have finite values only."""
+    from streamgmm.mixture import kernels
+
+    keys, finite = np.empty(len(x), dtype=np.int64), np.empty(len(x), dtype=np.bool_)
+    kernels.hash_rows(np.ascontiguousarray(x), seed, keys, finite)
+    return keys.view(np.uint64), finite
 
 
 def _survey_block(block: Block, request: SurveyRequest) -> Survey:
@@ -162,7 +219,7 @@ def _survey_block(block: Block, request: SurveyRequest) -> Survey:
         at = int(np.argmax(wrong))
         bad_weight = (block.start + at, float(weight[at]))
         weight = np.where(wrong, 0.0, weight)
-    finite = np.isfinite(x).all(axis=1)
+    keys, finite = row_keys(x, request.seed)
     present = weight > 0.0
     used = finite & present
     first_missing = None
@@ -172,7 +229,7 @@ def _survey_block(block: Block, request: SurveyRequest) -> Survey:
         first_missing = (block.start + row, int(np.argmin(np.isfinite(x[row]))))
     index = np.arange(block.start, block.start + n, dtype=np.uint64)
     if not used.all():
-        x, weight, index = x[used], weight[used], index[used]
+        x, weight, index, keys = x[used], weight[used], index[used], keys[used]
     sum_weight = float(weight.sum())
     if len(x):
         # About the first row, and then about the mean: nothing is lost where the mean is far from zero.
@@ -185,17 +242,32 @@ def _survey_block(block: Block, request: SurveyRequest) -> Survey:
         scatter = weighted.T @ centred if request.full_scatter else np.diag((weighted * centred).sum(axis=0))
     else:
         mean, scatter = np.zeros(n_features), np.zeros((n_features, n_features))
-    keys = hashed(index, request.seed)
-    drawn = keys <= _highest_key(request)
-    keys, rows, weights = keys[drawn], x[drawn], weight[drawn]
-    if len(keys) > request.sample_size:
-        order = np.argpartition(keys, request.sample_size)[: request.sample_size]
-        keys, rows, weights = keys[order], rows[order], weights[order]
-    order = np.argsort(keys, kind="stable")
-    sample = Sample(keys[order], rows[order], weights[order])
+    highest = np.uint64(min(int(request.drawn_share * 2.0**64), 2**64 - 1))
+    drawn = keys <= highest
     return Survey(
-        n, int(used.sum()), n_missing, first_missing, bad_weight, sum_weight, mean, scatter, sample, request.sample_size
+        n,
+        int(used.sum()),
+        n_missing,
+        first_missing,
+        bad_weight,
+        sum_weight,
+        mean,
+        scatter,
+        Sample(keys[drawn], x[drawn], weight[drawn]).smallest(request.sample_size),
+        _by_place(index, x, weight, request),
+        request.sample_size,
     )
+
+
+def _by_place(index: npt.NDArray[np.uint64], x: Floats, weight: Floats, request: SurveyRequest) -> Sample:
+    uniform = hashed(index, request.seed).astype(np.float64) / 2.0**64
+    if request.drawn_share >= 1.0 and request.n_rows is not None:
+        # The sample by value holds all rows.
+        index, x, weight, uniform = index[:0], x[:0], weight[:0], uniform[:0]
+    elif (weight == 1.0).all():
+        drawn = uniform <= request.drawn_share
+        x, weight, uniform = x[drawn], weight[drawn], uniform[drawn]
+    return Sample(-np.log1p(-uniform) / weight, x, weight).smallest(request.sample_size)
 
 
 def survey_blocks(blocks: Iterable[Block], request: SurveyRequest) -> Survey:
@@ -211,8 +283,8 @@ def _pieces(block: Block) -> Iterator[Block]:
         yield Block(block.x[rows], weight, block.start + start)
 
 
-def survey(rows: Rows, *, sample_size: int, seed: int, full_scatter: bool, missing: str) -> Survey:
-    """Read all rows once.
+def survey(rows: Rows, *, sample_size: int, seed: int, full_scatter: bool, missing: str) -> tuple[Survey, PassCost]:
+    """Read all rows once; return what they say, and what it cost.
 
     Raises
     ------
@@ -222,7 +294,8 @@ def survey(rows: Rows, *, sample_size: int, seed: int, full_scatter: bool, missi
         If a weight is negative or not finite.
     """
     request = SurveyRequest(sample_size, seed, rows.n_rows, full_scatter)
-    found: Survey = run_pass(rows, survey_blocks, request)
+    found: Survey
+    found, cost = run_measured_pass(rows, survey_blocks, request)
     if found.bad_weight is not None:
         row, value = found.bad_weight
         raise InputError(
@@ -236,7 +309,9 @@ def survey(rows: Rows, *, sample_size: int, seed: int, full_scatter: bool, missi
             f"{rows.description} has no row left to fit: of {found.n_rows} rows, {found.n_missing} have a missing "
             "value, and the weight of the others is zero"
         )
-    if len(found.sample.x) < min(sample_size, found.n_used):
+    n_drawn = max(len(found.by_value), len(found.by_place))
+    if request.drawn_share < 1.0 and n_drawn < min(sample_size, found.n_used) // 2:
         # Most rows have weight 0 or a missing value: draw again, passing over none.
-        found = cast(Survey, run_pass(rows, survey_blocks, replace(request, n_rows=None)))
-    return replace(found, sample=found.sample.sorted())
+        found, more = run_measured_pass(rows, survey_blocks, replace(request, n_rows=None))
+        cost = cost + more
+    return found, cost

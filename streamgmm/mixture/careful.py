@@ -50,8 +50,10 @@ class CarefulMixture:
             log_prob[:, k] = self._constants[k] - 0.5 * (((centred - mean) @ factor) ** 2).sum(axis=1)
         return log_prob
 
-    def e_step(self, x: Rows, sample_weight: Rows | None) -> SufficientStatistics:
+    def e_step(self, x: Rows, sample_weight: Rows | None, out_log_prob: Floats | None = None) -> SufficientStatistics:
         """Compute the statistics of the rows x, with moments about the current means."""
+        if out_log_prob is not None:
+            out_log_prob[:] = np.inf
         parameters, family = self._parameters, self._parameters.family
         n_features = parameters.n_features
         n_columns = len(family.factor_pairs(n_features)[0])
@@ -71,6 +73,8 @@ class CarefulMixture:
             block, weight = block[used], weight[used]
             logits = self.weighted_log_prob(block)
             log_prob = logsumexp(logits, axis=1)
+            if out_log_prob is not None:
+                out_log_prob[rows][used] = log_prob
             log_likelihood += float(weight @ log_prob)
             sum_weight += float(weight.sum())
             resp = np.exp(logits - log_prob[:, np.newaxis]) * weight[:, np.newaxis]

@@ -13,7 +13,7 @@ from streamgmm.mixture.careful import CarefulMixture
 from streamgmm.mixture.families import FAMILIES, CovarianceFamily
 from streamgmm.mixture.frame import Frame
 from streamgmm.mixture.parameters import MixtureParameters
-from streamgmm.mixture.precision import Kernel, choose_kernel, reach_of
+from streamgmm.mixture.precision import Kernel, choose_kernel
 from streamgmm.mixture.statistics import SufficientStatistics
 
 #: Rows that are converted at a time where the kernel can't read them as they are.
@@ -33,12 +33,15 @@ class PassModel:
         The arithmetic of the pass.
     collect_scatter : bool
         Whether to collect sum w z z' too (tied covariances, first pass).
+    n_unlikely : int
+        How many of the rows with the lowest density to keep.
     """
 
     parameters: MixtureParameters
     frame: Frame
     kernel: Kernel
     collect_scatter: bool = False
+    n_unlikely: int = 0
 
 
 @dataclass(frozen=True)
@@ -108,7 +111,9 @@ def kernel_dtype(dtype: np.dtype[Any]) -> type:
     return np.float32 if np.can_cast(dtype, np.float32) else np.float64
 
 
-def e_step(x: Rows, sample_weight: Rows | None, model: PassModel) -> SufficientStatistics:
+def e_step(
+    x: Rows, sample_weight: Rows | None, model: PassModel, log_prob: Floats | None = None
+) -> SufficientStatistics:
     """Compute the sufficient statistics of rows under a mixture.
 
     Parameters
@@ -118,6 +123,8 @@ def e_step(x: Rows, sample_weight: Rows | None, model: PassModel) -> SufficientS
     sample_weight : ndarray of shape (n,), or None
         Weights of the rows; one of weight 0 is absent.
     model : PassModel
+    log_prob : ndarray of shape (n,), float64, optional
+        To write each row's log-density in the frame's coordinates to, nats; infinity for rows that do not count.
 
     Returns
     -------
@@ -125,10 +132,16 @@ def e_step(x: Rows, sample_weight: Rows | None, model: PassModel) -> SufficientS
         In the frame's coordinates. The log-likelihood is that of z; log |det A| per row is still to be added.
     """
     if model.kernel is Kernel.CAREFUL:
-        return CarefulMixture(model.parameters, model.frame).e_step(x, sample_weight)
+        return CarefulMixture(model.parameters, model.frame).e_step(x, sample_weight, log_prob)
     parameters = model.parameters
     dtype = np.float32 if model.kernel is Kernel.FLOAT32 else np.float64
-    statistics = _accumulate(x, sample_weight, parameters.family, parameters.natural_parameters(), model.frame, dtype)
+    statistics = _accumulate(
+        x, sample_weight, parameters.family, parameters.natural_parameters(), model.frame, dtype, log_prob
+    )
+    if log_prob is not None and parameters.family.shared:
+        # The quadratic term that the logits of tied covariances leave out.
+        z = model.frame.points_to_frame(np.where(np.isfinite(log_prob)[:, np.newaxis], x, model.frame.center))
+        log_prob -= 0.5 * ((z @ parameters.precisions_cholesky) ** 2).sum(axis=1)
     if model.collect_scatter:
         statistics = replace(statistics, scatter=scatter(x, sample_weight, model.frame))
     return statistics
@@ -146,7 +159,13 @@ def scatter(x: Rows, sample_weight: Rows | None, frame: Frame) -> Floats:
 
 
 def _accumulate(
-    x: Rows, sample_weight: Rows | None, family: CovarianceFamily, theta: Floats, frame: Frame, dtype: type
+    x: Rows,
+    sample_weight: Rows | None,
+    family: CovarianceFamily,
+    theta: Floats,
+    frame: Frame,
+    dtype: type,
+    log_prob: Floats | None = None,
 ) -> SufficientStatistics:
     from streamgmm.mixture import kernels
 
@@ -169,6 +188,7 @@ def _accumulate(
             n_columns,
             *layout.workspace,
             sums,
+            np.empty(0) if log_prob is None else log_prob[start : start + len(piece)],
         )
         log_likelihood += piece_log_likelihood
         sum_weight += piece_weight
@@ -221,7 +241,8 @@ def evaluate(
     out_log_prob = np.empty(n if log_prob else 0)
     out_resp = np.empty((n, n_components) if resp else (0, 0))
     out_labels = np.empty(n if labels else 0, dtype=np.int64)
-    if choose_kernel(in_frame, reach_of(in_frame), float32_rows=False) is Kernel.CAREFUL:
+    anywhere = np.full(frame.n_features, np.inf)
+    if choose_kernel(in_frame, anywhere, float32_rows=False) is Kernel.CAREFUL:
         n_missing, first = _evaluate_carefully(x, in_frame, frame, out_log_prob, out_resp, out_labels)
     else:
         n_missing, first = _evaluate_fast(x, in_frame, frame, out_log_prob, out_resp, out_labels)

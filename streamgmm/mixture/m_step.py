@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -46,15 +46,32 @@ class Regularization:
         one = reg_covar * family.identity(frame.n_features)
         return cls(0.0, family.covariances_to_frame(one, frame))
 
+    def scaled(self, factor: float) -> Regularization:
+        """Return what gives rows of `factor` times the weight the same fit."""
+        return replace(self, strength=factor * self.strength)
+
     def penalty(self, parameters: MixtureParameters) -> float:
         """Return a sum_k [tr(Sigma_k^-1) + log|Sigma_k| - D], in nats: zero where every covariance is the data's."""
         if self.strength == 0.0:
             return 0.0
         family, n_features = parameters.family, parameters.n_features
-        traces = family.traces(parameters.precisions_cholesky, n_features)
+        traces = family.traces(family.identity(n_features), parameters.precisions_cholesky, n_features)
         log_dets = -2.0 * family.log_det_precisions_cholesky(parameters.precisions_cholesky, n_features)
         times = parameters.n_components if family.shared else 1
         return float(0.5 * self.strength * times * (traces + log_dets - n_features).sum())
+
+    def cost_of_added(self, parameters: MixtureParameters, component_weights: Floats) -> float:
+        """Return 1/2 sum_k N_k tr(added Sigma_k^-1), in nats, for given N_k.
+
+        Sigma_k = W_k / N_k + added maximises the expected log-likelihood less this: with it, a step with `added` is one
+        of the minorise-maximise kind too.
+        """
+        if not np.any(self.added):
+            return 0.0
+        family = parameters.family
+        traces = family.traces(self.added, parameters.precisions_cholesky, parameters.n_features)
+        n_k = np.array([component_weights.sum()]) if family.shared else component_weights
+        return float(0.5 * (n_k * traces).sum())
 
 
 @dataclass(frozen=True)

@@ -75,6 +75,18 @@ class MixtureParameters:
         """Inverse covariances, in the shape of `covariances`."""
         return self.family.precisions(self.precisions_cholesky)
 
+    def largest_first(self) -> MixtureParameters:
+        """Return the same mixture with its components in the order of their weights, the largest first."""
+        order = np.argsort(-self.weights, kind="stable")
+        family = self.family
+        return MixtureParameters(
+            self.covariance_type,
+            self.weights[order],
+            self.means[order],
+            family.select(self.covariances, order),
+            family.select(self.precisions_cholesky, order),
+        )
+
     def natural_parameters(self) -> Floats:
         """Return Theta, shape (K, F): the logits of a row are Theta @ phi(row)."""
         return self.family.natural_parameters(self.weights, self.means, self.precisions_cholesky)

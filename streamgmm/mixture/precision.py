@@ -8,6 +8,7 @@ whitened coordinates they seldom do; where they would, the careful kernel subtra
 from enum import Enum
 
 import numpy as np
+from scipy.special import chdtri
 
 from streamgmm.mixture.arrays import Floats
 from streamgmm.mixture.parameters import MixtureParameters
@@ -31,39 +32,39 @@ RESOLUTION = {Kernel.FLOAT32: 1e-5, Kernel.FLOAT64: 1e-14, Kernel.CAREFUL: 0.0}
 
 
 def amplification(parameters: MixtureParameters, reach: Floats) -> float:
-    """Return max_k |Theta_k| @ phi(reach): the factor between the unit roundoff and the error of a log-density.
+    """Return max_k |Theta_k| @ phi(r_k): the factor between the unit roundoff and the error of a log-density.
+
+    r_k is how far from the frame's centre the rows are for which component k matters: in each feature within `reach`,
+    and not further from its mean than nearly all of its own rows are. (Of a Gaussian's rows 99.9 % have a squared
+    Mahalanobis distance under the quantile of chi-square, spread over the features here.)
 
     Parameters
     ----------
     parameters : MixtureParameters
         In the frame's coordinates.
     reach : ndarray of shape (n_features,)
-        A high quantile of |z_j| over the rows.
+        A high quantile of |z_j| over the rows; infinite where no rows are at hand.
     """
-    phi = parameters.family.features(reach[np.newaxis])[0]
-    factor = float((np.abs(parameters.natural_parameters()) @ phi).max())
+    n_features = parameters.n_features
+    deviations = np.sqrt(np.diagonal(parameters.full_covariances(), axis1=1, axis2=2))
+    distance = np.sqrt(chdtri(n_features, 1e-3) / n_features)
+    near = np.minimum(np.abs(parameters.means) + distance * deviations, reach)
+    phi = parameters.family.features(near)
+    factor = float((np.abs(parameters.natural_parameters()) * phi).sum(axis=1).max())
     if parameters.family.shared:
         # The logits leave the quadratic term out, but the M-step subtracts it: Q - sum N_k mu mu'.
-        precisions = np.abs(parameters.precisions)
-        factor += 0.5 * float(reach @ precisions @ reach)
+        furthest = near.max(axis=0)
+        factor += 0.5 * float(furthest @ np.abs(parameters.precisions) @ furthest)
     return factor
 
 
-def choose_kernel(parameters: MixtureParameters, reach: Floats, *, float32_rows: bool) -> Kernel:
-    """Choose the fastest kernel whose error stays within its tolerance."""
+def choose_kernel(
+    parameters: MixtureParameters, reach: Floats, *, float32_rows: bool, tolerance: float = FLOAT64_TOLERANCE
+) -> Kernel:
+    """Choose the fastest kernel whose error stays within its tolerance (that of float64 products is a parameter)."""
     factor = amplification(parameters, reach)
     if float32_rows and np.finfo(np.float32).eps / 2 * factor <= FLOAT32_TOLERANCE:
         return Kernel.FLOAT32
-    if np.finfo(np.float64).eps / 2 * factor <= FLOAT64_TOLERANCE:
+    if np.finfo(np.float64).eps / 2 * factor <= tolerance:
         return Kernel.FLOAT64
     return Kernel.CAREFUL
-
-
-def reach_of(parameters: MixtureParameters) -> Floats:
-    """Return how far rows of the mixture itself reach from the frame's centre: four deviations of every component.
-
-    For evaluating a mixture where no sample of the rows is at hand.
-    """
-    variances = np.diagonal(parameters.full_covariances(), axis1=1, axis2=2)
-    reach: Floats = (np.abs(parameters.means) + 4.0 * np.sqrt(variances)).max(axis=0)
-    return reach

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -56,6 +56,16 @@ class SufficientStatistics:
             n_missing=self.n_missing + other.n_missing,
             first_missing=self.first_missing if self.first_missing >= 0 else other.first_missing,
             scatter=scatter,
+        )
+
+    def scaled(self, factor: float) -> SufficientStatistics:
+        """Return the statistics of the rows with their weights multiplied by `factor`."""
+        return replace(
+            self,
+            sums=factor * self.sums,
+            log_likelihood=factor * self.log_likelihood,
+            sum_weight=factor * self.sum_weight,
+            scatter=None if self.scatter is None else factor * self.scatter,
         )
 
     @property

@@ -20,7 +20,12 @@ class ArrayRows(RandomAccessRows):
     """The rows of an array in this process's memory."""
 
     def __init__(
-        self, array: npt.NDArray[Any], *, feature_names: tuple[str, ...] | None = None, memory_limit: int | None = None
+        self,
+        array: npt.NDArray[Any],
+        *,
+        feature_names: tuple[str, ...] | None = None,
+        memory_limit: int | None = None,
+        target_bytes: int = MEMORY_TASK_BYTES,
     ) -> None:
         self.description = "the array X"
         check_two_dimensional(array.shape, self.description)
@@ -29,7 +34,7 @@ class ArrayRows(RandomAccessRows):
         self.n_rows, self.n_features = array.shape
         self.dtype, self.feature_names, self.in_memory = array.dtype, feature_names, True
         row_bytes = array.dtype.itemsize * self.n_features
-        target = task_bytes(MEMORY_TASK_BYTES, memory_limit)
+        target = task_bytes(target_bytes, memory_limit)
         self.ranges = cut(self.n_rows, row_bytes, _ALIGNMENT, target, memory_limit=None, what=self.description)
 
     def read(self, start: int, stop: int) -> Iterator[Block]:

@@ -78,9 +78,35 @@ def test_a_table_with_columns_and_weights(x, tmp_path):
 
 
 def test_quiet_and_warnings(store, tmp_path):
-    result = run("fit", store, "--components", 4, "--max-iter", 2, "--quiet", "--output", tmp_path / "m")
+    result = run(
+        "fit", store, "--components", 4, "--max-iter", 2, "--quiet", "--no-accelerate", "--init-params", "k-means++",
+        "--output", tmp_path / "m",
+    )  # fmt: skip
     (line,) = result.stderr.splitlines()
     assert line.startswith("streamgmm: warning: the fit stopped after max_iter=2")
+
+
+def test_select(store, x, tmp_path):
+    output = tmp_path / "best.safetensors"
+    result = run("select", store, "--components", "1:4", "--output", output)
+    shown = result.stdout.splitlines()
+    assert "candidates go on" in result.stderr
+    assert shown[0].split()[:2] == ["components", "covariance"]
+    (best,) = [line for line in shown if line.startswith("*") and "best by" not in line]
+    assert best.split()[1] == "3"
+    assert len(load(output).weights_) == 3
+    found = json.loads(run("select", store, "--components", "2,3", "--criterion", "held_out", "--json").stdout)
+    assert [row["n_components"] for row in found["table"]] == [2, 3]
+    assert found["best"] == 1
+    for wrong in ("3:1", "0:2", "a", "1:2:3:4", ""):
+        one_line(run("select", store, "--components", wrong, code=2), "1:20")
+    one_line(run("select", store, "--components", "2", "--covariance-type", "round", code=1), "'round'")
+
+
+def test_report(store, tmp_path):
+    shown = run("fit", store, "--components", 3, "--output", tmp_path / "m", "--report", "--quiet").stdout
+    assert "gap" in shown
+    assert "nats per row to the optimum" in shown
 
 
 @pytest.mark.filterwarnings("ignore::ResourceWarning")

@@ -93,13 +93,13 @@ def test_the_rule_takes_each_kernel_where_it_should(rng):
 
 def test_amplification_grows_with_tightness(covariance_type):
     family = FAMILIES[covariance_type]
-    reach = np.full(2, 3.0)
+    reach = np.full(2, 50.0)
     factors = []
     for variance in (1.0, 1e-2, 1e-4):
         one = variance * family.identity(2)
         covariances = one if family.shared else np.stack([one, one])
         parameters = MixtureParameters.from_covariances(
-            covariance_type, np.full(2, 0.5), np.array([[0.0, 1.0], [1.0, 0.0]]), covariances
+            covariance_type, np.full(2, 0.5), np.array([[0.0, 40.0], [40.0, 0.0]]), covariances
         )
         factors.append(amplification(parameters, reach))
     assert factors[0] * 50 < factors[1]

@@ -104,8 +104,8 @@ class CovarianceFamily(ABC):
         """Return U as matrices for every component, shape (K, D, D)."""
 
     @abstractmethod
-    def traces(self, precisions_cholesky: Floats, n_features: int) -> Floats:
-        """Return tr(Sigma^-1) of each distinct covariance."""
+    def traces(self, matrix: Floats, precisions_cholesky: Floats, n_features: int) -> Floats:
+        """Return tr(matrix Sigma^-1) of each distinct covariance, for a matrix in the shape of one covariance."""
 
     @abstractmethod
     def smallest_eigenvalues(self, covariances: Floats) -> Floats:
@@ -114,6 +114,26 @@ class CovarianceFamily(ABC):
     def select(self, covariances: Floats, components: Integers) -> Floats:
         """Return the covariances of some of the components."""
         return covariances if self.shared else covariances[components]
+
+    # Unconstrained coordinates
+
+    @abstractmethod
+    def covariance_coordinates(self, covariances: Floats) -> Floats:
+        """Return the log-Cholesky coordinates of each distinct covariance, shape (K, C) or (1, C).
+
+        Those are the entries of L with Sigma = L L', the diagonal as logarithms: every value is a valid covariance.
+        """
+
+    @abstractmethod
+    def covariances_of_coordinates(self, coordinates: Floats, n_features: int) -> Floats:
+        """Return the covariances with given coordinates, in the family's shape."""
+
+    @abstractmethod
+    def coordinate_metric(self, covariances: Floats, n_features: int) -> Floats:
+        """Return the root of the diagonal of the coordinates' Fisher information per row, shape (K, C) or (1, C).
+
+        For the logarithm of a diagonal entry sqrt(2), for L_ij one over the standard deviation of feature i.
+        """
 
     # The M-step
 

@@ -57,13 +57,24 @@ class Diag(CovarianceFamily):
     def full_precisions_cholesky(self, precisions_cholesky: Floats, n_components: int, n_features: int) -> Floats:
         return precisions_cholesky[:, :, np.newaxis] * np.eye(n_features)
 
-    def traces(self, precisions_cholesky: Floats, n_features: int) -> Floats:
-        traces: Floats = (precisions_cholesky**2).sum(axis=1)
+    def traces(self, matrix: Floats, precisions_cholesky: Floats, n_features: int) -> Floats:
+        traces: Floats = (matrix * precisions_cholesky**2).sum(axis=1)
         return traces
 
     def smallest_eigenvalues(self, covariances: Floats) -> Floats:
         smallest: Floats = covariances.min(axis=1)
         return smallest
+
+    def covariance_coordinates(self, covariances: Floats) -> Floats:
+        coordinates: Floats = 0.5 * np.log(covariances)
+        return coordinates
+
+    def covariances_of_coordinates(self, coordinates: Floats, n_features: int) -> Floats:
+        covariances: Floats = np.exp(2.0 * coordinates)
+        return covariances
+
+    def coordinate_metric(self, covariances: Floats, n_features: int) -> Floats:
+        return np.full(covariances.shape, np.sqrt(2.0))
 
     def scatters(self, statistics: SufficientStatistics) -> Floats:
         n_features = statistics.shift.shape[1]

@@ -62,13 +62,33 @@ class Full(CovarianceFamily):
     def full_precisions_cholesky(self, precisions_cholesky: Floats, n_components: int, n_features: int) -> Floats:
         return precisions_cholesky
 
-    def traces(self, precisions_cholesky: Floats, n_features: int) -> Floats:
-        traces: Floats = (precisions_cholesky**2).sum(axis=(1, 2))
-        return traces
+    def traces(self, matrix: Floats, precisions_cholesky: Floats, n_features: int) -> Floats:
+        traces: Floats = (matrix * self.precisions(precisions_cholesky)).sum(axis=(-2, -1))
+        return np.atleast_1d(traces)
 
     def smallest_eigenvalues(self, covariances: Floats) -> Floats:
         smallest: Floats = np.linalg.eigvalsh(covariances)[:, 0].astype(np.float64)
         return smallest
+
+    def covariance_coordinates(self, covariances: Floats) -> Floats:
+        n_features = covariances.shape[-1]
+        rows, columns = np.tril_indices(n_features)
+        lower = np.linalg.cholesky(covariances).reshape(-1, n_features, n_features)[:, rows, columns]
+        diagonal = rows == columns
+        lower[:, diagonal] = np.log(lower[:, diagonal])
+        return lower.astype(np.float64, copy=False)
+
+    def covariances_of_coordinates(self, coordinates: Floats, n_features: int) -> Floats:
+        rows, columns = np.tril_indices(n_features)
+        diagonal = rows == columns
+        lower = np.zeros((len(coordinates), n_features, n_features))
+        lower[:, rows, columns] = np.where(diagonal, np.exp(np.where(diagonal, coordinates, 0.0)), coordinates)
+        return lower @ lower.transpose(0, 2, 1)
+
+    def coordinate_metric(self, covariances: Floats, n_features: int) -> Floats:
+        rows, columns = np.tril_indices(n_features)
+        variances = np.diagonal(covariances.reshape(-1, n_features, n_features), axis1=1, axis2=2)
+        return np.where(rows == columns, np.sqrt(2.0), 1.0 / np.sqrt(variances[:, rows]))
 
     def scatters(self, statistics: SufficientStatistics) -> Floats:
         n_features = statistics.shift.shape[1]

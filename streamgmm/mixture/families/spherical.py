@@ -44,12 +44,22 @@ class Spherical(Diag):
     def full_precisions_cholesky(self, precisions_cholesky: Floats, n_components: int, n_features: int) -> Floats:
         return precisions_cholesky[:, np.newaxis, np.newaxis] * np.eye(n_features)
 
-    def traces(self, precisions_cholesky: Floats, n_features: int) -> Floats:
-        traces: Floats = n_features * precisions_cholesky**2
+    def traces(self, matrix: Floats, precisions_cholesky: Floats, n_features: int) -> Floats:
+        traces: Floats = n_features * matrix * precisions_cholesky**2
         return traces
 
     def smallest_eigenvalues(self, covariances: Floats) -> Floats:
         return covariances
+
+    def covariance_coordinates(self, covariances: Floats) -> Floats:
+        return super().covariance_coordinates(covariances[:, np.newaxis])
+
+    def covariances_of_coordinates(self, coordinates: Floats, n_features: int) -> Floats:
+        return super().covariances_of_coordinates(coordinates[:, 0], n_features)
+
+    def coordinate_metric(self, covariances: Floats, n_features: int) -> Floats:
+        # One logarithm stands for that of every feature's standard deviation.
+        return np.full((len(covariances), 1), np.sqrt(2.0 * n_features))
 
     def scatters(self, statistics: SufficientStatistics) -> Floats:
         n_features = statistics.shift.shape[1]

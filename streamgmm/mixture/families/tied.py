@@ -62,11 +62,12 @@ class Tied(Full):
     def full_precisions_cholesky(self, precisions_cholesky: Floats, n_components: int, n_features: int) -> Floats:
         return np.broadcast_to(precisions_cholesky, (n_components, n_features, n_features))
 
-    def traces(self, precisions_cholesky: Floats, n_features: int) -> Floats:
-        return np.array([(precisions_cholesky**2).sum()])
-
     def smallest_eigenvalues(self, covariances: Floats) -> Floats:
         return np.linalg.eigvalsh(covariances)[:1].astype(np.float64)
+
+    def covariances_of_coordinates(self, coordinates: Floats, n_features: int) -> Floats:
+        one: Floats = super().covariances_of_coordinates(coordinates, n_features)[0]
+        return one
 
     def scatters(self, statistics: SufficientStatistics) -> Floats:
         offsets = statistics.offsets()

@@ -242,8 +242,12 @@ def accumulate(
     logits: Any,
     rows: Any,
     sums: Any,
+    out_log_prob: Any,
 ) -> tuple[float, float, int, int]:
-    """Add the statistics of all rows of x to `sums`; return log-likelihood, weight, missing rows, first missing row."""
+    """Add the statistics of all rows of x to `sums`; return log-likelihood, weight, missing rows, first missing row.
+
+    Each row's log-density is written to `out_log_prob` where that is not empty; infinity for rows that do not count.
+    """
     lanes = LANES_FLOAT64 if z.itemsize == 8 else LANES_FLOAT32
     weight, log_prob, total = rows[0], rows[1], rows[2]
     n_padded = logits.shape[0]
@@ -261,6 +265,9 @@ def accumulate(
         for r in range(BLOCK_ROWS):
             log_likelihood += weight[r] * log_prob[r]
             sum_weight += weight[r]
+        if out_log_prob.size:
+            for r in range(n_rows):
+                out_log_prob[start + r] = log_prob[r] if weight[r] > 0.0 else np.inf
         for r in range(BLOCK_ROWS):
             total[r] = weight[r] / total[r]
         for k in range(n_components):

@@ -25,7 +25,9 @@ EXP_UNDERFLOW = -708.0
 
 
 @intrinsic  # type: ignore[untyped-decorator]
-def _bits_of(_context: Any, x: Any) -> Any:
+def bits_of(_context: Any, x: Any) -> Any:
+    """Return the bits of a double as a 64-bit integer."""
+
     def generate(_ctx: Any, builder: Any, _signature: Any, args: Any) -> Any:
         return builder.bitcast(args[0], ir.IntType(64))
 
@@ -64,7 +66,7 @@ def exp(x: float) -> float:
     p = p * r + 1.0
     p = p * r + 1.0
     # The low bits of `shifted` hold n; those above bit 11 leave with the shift.
-    value = p * _double_of((_bits_of(shifted) + 1023) << 52)
+    value = p * _double_of((bits_of(shifted) + 1023) << 52)
     return value if x > EXP_UNDERFLOW else 0.0
 
 
@@ -75,7 +77,7 @@ def log(x: float) -> float:
     x = 2^n (1 + f) with 1 + f in [sqrt(1/2), sqrt(2)), then log(1 + f) = f - f^2/2 + s (f^2/2 + R(s^2)) with
     s = f / (2 + f) and the minimax polynomial R of Sun's fdlibm (e_log.c, 1993).
     """
-    bits = _bits_of(x)
+    bits = bits_of(x)
     n = (bits - _SQRT_HALF_BITS) >> 52
     f = _double_of(bits - (n << 52)) - 1.0
     exponent = _double_of(n + _ROUND_BITS) - _ROUND

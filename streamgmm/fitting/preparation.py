@@ -1,0 +1,221 @@
+"""What a fit needs before it starts: the survey, the sample, the coordinates, the problem."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from streamgmm.exceptions import InputError, MemoryLimitError, SingularCovarianceError
+from streamgmm.fitting import em
+from streamgmm.fitting.acceleration import Anderson
+from streamgmm.fitting.e_step_pass import RowsInMemory
+from streamgmm.fitting.initialization import GivenStart
+from streamgmm.fitting.sample_start import ROWS_PER_PARAMETER, SEARCH_TOLERANCE, Search, n_free_parameters
+from streamgmm.fitting.surrogate import Surrogate
+from streamgmm.fitting.survey import Survey, survey
+from streamgmm.mixture.e_step import kernel_dtype
+from streamgmm.mixture.families import FAMILIES, CovarianceFamily
+from streamgmm.mixture.frame import Frame
+from streamgmm.mixture.m_step import Regularization
+from streamgmm.mixture.precision import FLOAT64_TOLERANCE
+from streamgmm.mixture.statistics import SufficientStatistics
+from streamgmm.passes import PassCost
+from streamgmm.rows.base import Rows
+
+_SMALLEST_SAMPLE = 10_000
+#: The share of all rows that the sample has, where memory allows and a search does not want more.
+_SHARE_OF_ROWS = 1 / 4
+#: The share that surrogate steps begin with, where a hundred rows for each parameter are fewer: cheap next to a pass.
+_SURROGATE_SHARE = 1 / 16
+#: Bytes that the sample may take, where no memory limit is given; with one, an eighth of it.
+_SAMPLE_BYTES = 128 * 2**20
+#: Rows of the sample that a component is seeded again from.
+_SEED_ROWS = 10_000
+#: The quantile of |z_j| that counts as the reach of the rows.
+_REACH_QUANTILE = 0.999
+#: A sample with fewer rows for each free parameter knows the likelihood's curvature too badly for surrogate steps.
+_SURROGATE_ROWS_PER_PARAMETER = 10
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What to fit and how; see `streamgmm.GaussianMixture` for their meaning."""
+
+    n_components: int
+    covariance_type: str
+    tol: float
+    reg_covar: float | str
+    max_iter: int
+    n_init: int
+    init_params: str
+    accelerate: bool
+    given: GivenStart
+    missing: str
+    memory_limit: int | None
+    seed: int
+
+    @property
+    def n_parameters_for(self) -> tuple[str, int]:
+        """Covariance family and number of components: what the number of parameters follows from."""
+        return self.covariance_type, self.n_components
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """Rows that have been read once.
+
+    Attributes
+    ----------
+    rows : Rows
+    surveyed : Survey
+    sample : RowsInMemory
+    cost : PassCost
+        Of the reading.
+    missing : str
+        What to do with rows that have missing values.
+    """
+
+    rows: Rows
+    surveyed: Survey
+    sample: RowsInMemory
+    cost: PassCost
+    missing: str
+
+    @property
+    def source(self) -> Rows:
+        """Where passes read: the sample, where that holds all rows."""
+        return self.sample.as_rows() if self.surveyed.complete else self.rows
+
+    def check(self, statistics: SufficientStatistics, costs: list[PassCost], cost: PassCost) -> None:
+        """Check what a pass over `source` gave, and append its cost where it was a reading.
+
+        Raises
+        ------
+        MissingValuesError
+            If a value is missing now: the survey found none, so the data has changed since.
+        """
+        if not self.surveyed.complete:
+            costs.append(cost)
+        if statistics.n_missing and self.missing == "raise":
+            raise self.rows.provenance.missing_values_error(statistics.first_missing, None, statistics.n_missing)
+
+    def problem(self, settings: Settings) -> em.Problem:
+        """Choose coordinates, and say what regularises."""
+        family = FAMILIES[settings.covariance_type]
+        frame = family.frame(self.surveyed.mean, self.surveyed.covariance)
+        regularization = _regularization(family, frame, self.surveyed, settings.reg_covar, self.rows)
+        z = self.sample.first(_SEED_ROWS).in_frame(frame)
+        reach = np.quantile(np.abs(z), _REACH_QUANTILE, axis=0)
+        float32_rows = kernel_dtype(self.rows.dtype) == np.float32
+        # Rounding must stay well under the tolerance, and need not be smaller than that.
+        tolerance = min(max(FLOAT64_TOLERANCE, 0.1 * settings.tol), SEARCH_TOLERANCE)
+        return em.Problem(frame, regularization, reach, float32_rows, z, settings.seed, tolerance)
+
+    def search(self, problem: em.Problem, settings: Settings, sample: RowsInMemory) -> Search:
+        """Say what is to be started from a sample."""
+        # Distances are measured in standard deviations of each feature, and in the data's own units for spherical
+        # covariances, whose components are balls in those.
+        spherical = settings.covariance_type == "spherical"
+        diag = FAMILIES["diag"]
+        measure = problem.frame if spherical else diag.frame(self.surveyed.mean, self.surveyed.covariance)
+        return Search(
+            problem,
+            settings.covariance_type,
+            settings.n_components,
+            settings.init_params,
+            sample,
+            measure,
+            settings.given,
+            settings.n_init,
+            settings.seed,
+            self.surveyed.n_used,
+            self.surveyed.sum_weight,
+        )
+
+    def accelerator(self, settings: Settings, sample: RowsInMemory) -> em.Accelerator:
+        """Choose how to get from one pass to the next."""
+        if not settings.accelerate:
+            return em.PlainEM()
+        n_parameters = n_free_parameters(*settings.n_parameters_for, self.rows.n_features)
+        if self.surveyed.complete or len(sample) < _SURROGATE_ROWS_PER_PARAMETER * n_parameters:
+            return Anderson()
+        n_rows = max(ROWS_PER_PARAMETER * n_parameters, int(_SURROGATE_SHARE * self.surveyed.n_used))
+        return Surrogate(sample, min(n_rows, len(sample)), settings.tol)
+
+
+def prepare(rows: Rows, candidates: Sequence[Settings]) -> Preparation:
+    """Read all rows once, for one fit or for several.
+
+    Raises
+    ------
+    InputError, MissingValuesError, MemoryLimitError
+        See the message.
+    """
+    one = candidates[0]
+    n_components = max(candidate.n_components for candidate in candidates)
+    surveyed, cost = survey(
+        rows,
+        sample_size=_sample_size(rows, candidates),
+        seed=one.seed,
+        full_scatter=any(candidate.covariance_type in ("full", "tied") for candidate in candidates),
+        missing=one.missing,
+    )
+    if surveyed.n_used < n_components:
+        raise InputError(
+            f"Expected n_samples >= n_components but got n_components = {n_components}, n_samples = {surveyed.n_used}"
+        )
+    if surveyed.sum_weight < n_components:
+        raise InputError(
+            f"sample_weight sums to {surveyed.sum_weight:g}, less than n_components = {n_components}: a weight says "
+            "how many rows a row stands for; scale the weights so that their mean is about 1"
+        )
+    return Preparation(rows, surveyed, _rows_of(surveyed, n_components), cost, one.missing)
+
+
+def _rows_of(surveyed: Survey, n_components: int) -> RowsInMemory:
+    """Return the sample's rows; where fewer of them differ than there are components, each several times."""
+    sample = surveyed.chosen_sample()
+    times = -(-n_components // len(sample))
+    if times == 1:
+        return RowsInMemory(sample.x, sample.weight)
+    return RowsInMemory(np.tile(sample.x, (times, 1)), np.tile(sample.weight / times, times))
+
+
+def _sample_size(rows: Rows, candidates: Sequence[Settings]) -> int:
+    n_features, memory_limit = rows.n_features, candidates[0].memory_limit
+    n_components = max(candidate.n_components for candidate in candidates)
+    n_parameters = max(n_free_parameters(*candidate.n_parameters_for, n_features) for candidate in candidates)
+    wanted = max(
+        _SMALLEST_SAMPLE,
+        ROWS_PER_PARAMETER * n_parameters,
+        0 if rows.n_rows is None else int(_SHARE_OF_ROWS * rows.n_rows),
+    )
+    budget = _SAMPLE_BYTES if memory_limit is None else min(_SAMPLE_BYTES, memory_limit // 8)
+    affordable = budget // (8 * (n_features + 2))
+    if affordable < n_components:
+        raise MemoryLimitError(
+            f"memory_limit leaves room for a sample of {affordable} rows, fewer than n_components = {n_components}: "
+            "raise the limit"
+        )
+    if rows.n_rows is not None and rows.n_rows <= affordable:
+        return rows.n_rows
+    return min(wanted, affordable)
+
+
+def _regularization(
+    family: CovarianceFamily, frame: Frame, surveyed: Survey, reg_covar: float | str, rows: Rows
+) -> Regularization:
+    if isinstance(reg_covar, str):
+        return Regularization.automatic(frame, surveyed.sum_weight)
+    if reg_covar == 0.0 and frame.singular:
+        names = rows.feature_names or tuple(str(j) for j in range(rows.n_features))
+        if frame.constant_features:
+            what = f"feature(s) {', '.join(names[j] for j in frame.constant_features)} never vary"
+        else:
+            what = "some features are linear combinations of others"
+        raise SingularCovarianceError(
+            f"the covariance of {rows.description} is singular: {what}. Drop such features, or use reg_covar='auto'"
+        )
+    return Regularization.additive(family, frame, reg_covar)

@@ -1,0 +1,140 @@
+"""What a fit did and what it cost, for people to read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from streamgmm.fitting import em
+from streamgmm.fitting.stopping import StopReason
+from streamgmm.passes import PassCost
+
+
+@dataclass(frozen=True)
+class PassReport:
+    """One iteration.
+
+    Attributes
+    ----------
+    label : str
+        What proposed its parameters: "start", "EM", "Anderson", "surrogate", "repair".
+    kernel : str
+        The arithmetic: "float32", "float64", "careful".
+    lower_bound : float
+        The bound at the best parameters after it, nats per row.
+    accepted : bool
+        Whether its parameters were kept.
+    """
+
+    label: str
+    kernel: str
+    lower_bound: float
+    accepted: bool
+
+
+@dataclass(frozen=True)
+class FitReport:
+    """What a fit did and what it cost; ``print(model.fit_report_)``.
+
+    Attributes
+    ----------
+    n_passes : int
+        Readings of all rows, the first one, which draws the sample, included.
+    n_rows, n_bytes : int
+        Rows read in all passes, and their decoded bytes.
+    seconds : float
+        Of the whole fit.
+    seconds_in_passes : float
+        From the beginning to the end of each pass.
+    seconds_reading, seconds_computing : float
+        Summed over the tasks of all passes. (What Dask collections read before a task is not seen.)
+    sample_size : int
+        Rows of the sample.
+    in_memory : bool
+        Whether the sample held all rows, so that nothing was read after it.
+    n_rejected : int
+        Proposals that were thrown away, each at the cost of a pass.
+    gap : float
+        Estimated distance to the optimum at the end, nats per row.
+    tol : float
+        The distance at which the fit was to stop.
+    smallest_weight : float
+        Mixing proportion of the smallest component.
+    stop_reason : StopReason
+    iterations : tuple of PassReport
+    """
+
+    n_passes: int
+    n_rows: int
+    n_bytes: int
+    seconds: float
+    seconds_in_passes: float
+    seconds_reading: float
+    seconds_computing: float
+    sample_size: int
+    in_memory: bool
+    n_rejected: int
+    gap: float
+    tol: float
+    smallest_weight: float
+    stop_reason: StopReason
+    iterations: tuple[PassReport, ...]
+
+    def __str__(self) -> str:
+        where = "all rows in memory" if self.in_memory else f"a sample of {self.sample_size:,} rows in memory"
+        lines = [
+            f"stopped    {self.stop_reason.value}: {self.stop_reason.advice}",
+            f"gap        {self.gap:.1e} nats per row to the optimum, estimated (tol {self.tol:g})",
+            f"read       {_times(self.n_passes)}: {self.n_rows:,} rows, {_size(self.n_bytes)}",
+            f"seconds    {self.seconds:.2f}: {self.seconds_in_passes:.2f} in passes (tasks: {self.seconds_reading:.2f} "
+            f"reading, {self.seconds_computing:.2f} computing), the rest on {where}",
+            f"smallest   component has {self.smallest_weight:.2%} of the rows",
+            f"rejected   {self.n_rejected} of {len(self.iterations)} steps",
+            "",
+            f"{'iteration':>9}  {'step':<10}{'kernel':<9}{'nats per row':>16}",
+        ]
+        for number, one in enumerate(self.iterations, 1):
+            note = "" if one.accepted else "  rejected"
+            lines.append(f"{number:>9}  {one.label:<10}{one.kernel:<9}{one.lower_bound:>16.9f}{note}")
+        return "\n".join(lines)
+
+
+def reported(
+    state: em.State, *, tol: float, sample_size: int, in_memory: bool, cost: PassCost, seconds: float
+) -> FitReport:
+    """Make the report of a fit that is over."""
+    if state.stop_reason is None:
+        raise ValueError("the fit is not over")
+    iterations = tuple(
+        PassReport(label, kernel.value, bound, accepted)
+        for label, kernel, bound, accepted in zip(
+            state.labels, state.kernels, state.lower_bounds, state.accepted, strict=True
+        )
+    )
+    return FitReport(
+        n_passes=cost.n_passes,
+        n_rows=cost.n_rows,
+        n_bytes=cost.n_bytes,
+        seconds=seconds,
+        seconds_in_passes=cost.elapsed,
+        seconds_reading=cost.reading,
+        seconds_computing=cost.computing,
+        sample_size=sample_size,
+        in_memory=in_memory,
+        n_rejected=state.n_rejected,
+        gap=state.gap,
+        tol=tol,
+        smallest_weight=float(state.safe.weights.min()),
+        stop_reason=state.stop_reason,
+        iterations=iterations,
+    )
+
+
+def _times(n: int) -> str:
+    return "once" if n == 1 else f"{n} times"
+
+
+def _size(n_bytes: int) -> str:
+    for unit, size in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
+        if n_bytes >= size:
+            return f"{n_bytes / size:.1f} {unit}"
+    return f"{n_bytes} bytes"

@@ -1,0 +1,277 @@
+"""The start of a fit on a sample in memory: a mixture that is grown, many seeds in short runs, the best improved.
+
+The likelihood of a mixture has many optima. Where seeds end is a matter of chance: of many, run for a few steps, the
+worse half is dropped again and again. Another run is grown from one component, split by split. The best are grown again
+from fewer components, and single components relocated, until that gains nothing more, which mostly leads to the same
+optimum from wherever it began.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from streamgmm.exceptions import SingularCovarianceError
+from streamgmm.fitting import em
+from streamgmm.fitting.acceleration import Anderson
+from streamgmm.fitting.e_step_pass import RowsInMemory
+from streamgmm.fitting.initialization import GivenStart, start
+from streamgmm.fitting.relocation import grown, regrown, relocated
+from streamgmm.mixture.e_step import evaluate
+from streamgmm.mixture.families import FAMILIES
+from streamgmm.mixture.frame import Frame
+from streamgmm.mixture.parameters import MixtureParameters
+
+#: Seeds for each restart that is asked for.
+_SEEDS = 8
+#: The kinds of seeds, in turn: how centres are drawn, and whether distances are those of the white frame.
+_KINDS = (("k-means++", False), ("k-means++", True), ("kmeans", False), ("random_from_data", False))
+#: EM steps between halvings.
+_STEPS = 10
+#: Runs that are converged, the grown one among them, and those of them that are improved for one restart.
+_FINALISTS, _IMPROVED = 3, 2
+#: The part of a search's rows on which mixtures are grown.
+_GROWTH_PART = 8
+#: A fit is grown again so often at most, and until that has failed so many times in a row.
+_MOST_GROWTHS, _FAILED_GROWTHS = 8, 2
+#: Rows of the sample for each free parameter, at the end of a search and while it goes on. (About 11 at the end were
+#: seen to lead to spurious optima.)
+ROWS_PER_PARAMETER, _SEARCH_ROWS_PER_PARAMETER = 100, 50
+#: Where these are a large part of all rows, a search takes fewer: at most this share, but so many for each parameter.
+_LARGEST_SHARE, _FEWEST_PER_PARAMETER = 1 / 8, 10
+#: Smallest number of rows to search on, and K * F * rows of one step at most: some hundredths of a second.
+_SMALLEST_SEARCH, _STEP_WORK = 5_000, 300_000_000
+#: What a search may cost: so many passes over the full data, or this much (K * F * rows), whatever is more.
+_SEARCH_PASSES, _SEARCH_WORK = 20, 20_000_000_000
+#: EM steps that seeds, growth and the first fits take, and those of growing a fit again, about.
+_STEPS_BEFORE, _STEPS_OF_GROWTH = 100, 60
+#: Steps to converge a fit, at most.
+_CONVERGED_STEPS = 60
+#: Two fits are the same if their log-densities of a row differ by less than this, nats in the mean square.
+_SAME = 0.05
+#: Fits are undecided if their mean log-likelihoods differ by less than so many standard errors of the difference.
+_STANDARD_ERRORS = 2.0
+#: Nats per row to which the runs of a search are converged.
+_SEARCH_TOL = 1e-4
+#: Largest error of a row's log-density by float64 products in a search, nats.
+SEARCH_TOLERANCE = 1e-5
+
+
+@dataclass(frozen=True)
+class Search:
+    """What is to be started, and from which rows.
+
+    Attributes
+    ----------
+    problem : Problem
+    covariance_type : str
+    n_components : int
+    init_params : str
+        One of `INIT_PARAMS`.
+    rows : RowsInMemory
+        The sample; any number of its first rows are one too.
+    measure : Frame
+        Coordinates in which distances are measured.
+    given : GivenStart
+        What the user gives.
+    n_init : int
+        Restarts that are asked for.
+    seed : int
+    n_rows, sum_weight : int, float
+        Of the full data.
+    """
+
+    problem: em.Problem
+    covariance_type: str
+    n_components: int
+    init_params: str
+    rows: RowsInMemory
+    measure: Frame
+    given: GivenStart
+    n_init: int
+    seed: int
+    n_rows: int
+    sum_weight: float
+
+    @property
+    def work_per_row(self) -> int:
+        """K * F: multiplications of one product of an E-step for one row."""
+        n_features = self.problem.frame.n_features
+        return self.n_components * len(FAMILIES[self.covariance_type].factor_pairs(n_features)[0])
+
+    def on(self, rows: RowsInMemory) -> em.Problem:
+        """Return the problem of fitting some of the rows: with the optimum of the full data, but for chance."""
+        return replace(
+            self.problem,
+            regularization=self.problem.regularization.scaled(rows.sum_weight / self.sum_weight),
+            # The kernel rounds to float32 after it has whitened: for a search that is good enough with any rows.
+            float32_rows=True,
+            tolerance=SEARCH_TOLERANCE,
+        )
+
+    def begin(self, rows: RowsInMemory, init_params: str, *, white: bool, seed: int) -> MixtureParameters:
+        """Make one start from some rows."""
+        return start(
+            FAMILIES[self.covariance_type],
+            self.n_components,
+            init_params,
+            self.given,
+            z=rows.in_frame(self.problem.frame),
+            coordinates=rows.in_frame(self.problem.frame if white else self.measure),
+            sample_weight=rows.weight,
+            frame=self.problem.frame,
+            regularization=self.on(rows).regularization,
+            seed=seed,
+        )
+
+
+def n_search_rows(search: Search, rows_per_parameter: int) -> int:
+    """Return how many rows a search runs on, where the sample has them."""
+    n_components, n_features = search.n_components, search.problem.frame.n_features
+    n_parameters = n_free_parameters(search.covariance_type, n_components, n_features)
+    share = rows_per_parameter / _SEARCH_ROWS_PER_PARAMETER
+    few = share * max(_LARGEST_SHARE * search.n_rows, _FEWEST_PER_PARAMETER * n_parameters)
+    affordable = share * _STEP_WORK / search.work_per_row
+    return max(_SMALLEST_SEARCH, int(min(rows_per_parameter * n_parameters, few, affordable)))
+
+
+def n_free_parameters(covariance_type: str, n_components: int, n_features: int) -> int:
+    """Return the number of free parameters of a mixture."""
+    family = FAMILIES[covariance_type]
+    return family.n_covariance_parameters(n_components, n_features) + n_components * (n_features + 1) - 1
+
+
+def best_starts(search: Search) -> list[MixtureParameters]:
+    """Return where to start on the full data, the best first; others only where the sample can't tell them apart."""
+    rows = search.rows.first(n_search_rows(search, ROWS_PER_PARAMETER))
+    if search.init_params == "sample" and search.given.empty:
+        if search.n_components == 1:
+            return [search.begin(rows, "random_from_data", white=False, seed=search.seed)]
+        # Which seed wins can depend on rounding; the order of the components is to depend on the optimum alone.
+        return [_complete(search, state, rows).safe.largest_first() for state in _searched(search, rows)]
+    init_params = "k-means++" if search.init_params == "sample" else search.init_params
+    if search.n_init == 1 or search.given.complete:
+        return [search.begin(search.rows, init_params, white=False, seed=search.seed)]
+    seeds = np.random.RandomState(search.seed).randint(2**31 - 1, size=search.n_init)
+    beginnings = [search.begin(rows, init_params, white=False, seed=int(seed)) for seed in seeds]
+    return [state.safe for state in _undecided(search.on(rows), beginnings, rows)]
+
+
+def _searched(search: Search, rows: RowsInMemory) -> list[em.State]:
+    """Return the best fits of the sample, the best first."""
+    part = rows.first(n_search_rows(search, _SEARCH_ROWS_PER_PARAMETER))
+    problem = search.on(part)
+    runs = [*_grown(search, part), *_halved(search, part)[: _FINALISTS - 1]]
+    converged = [_converged(problem, state.safe, part) for state in runs]
+    # A run that has lost components is second to any that has not.
+    most = max(state.safe.n_components for state in converged)
+    converged = [state for state in converged if state.safe.n_components == most]
+    finalists = _different(problem, converged, part)
+    if len(finalists) == 1 and len(converged) >= _FINALISTS:
+        # From seeds of different kinds to one optimum: there is hardly a better one.
+        return _undecided(search.on(rows), [finalists[0].safe], rows)
+    improved = [
+        _improved(search, state, part, seed=search.seed + number)
+        for number, state in enumerate(finalists[: _IMPROVED * search.n_init])
+    ]
+    return _undecided(search.on(rows), [state.safe for state in _different(problem, improved, part)], rows)
+
+
+def _complete(search: Search, state: em.State, rows: RowsInMemory) -> em.State:
+    """Split components where some were lost to groups of too few rows."""
+    if state.safe.n_components == search.n_components:
+        return state
+    return grown(search.on(rows), state, rows, search.n_components, seed=search.seed)
+
+
+def _improved(search: Search, state: em.State, rows: RowsInMemory, *, seed: int) -> em.State:
+    """Grow a fit again from fewer components until that has failed twice, then relocate components one by one."""
+    problem = search.on(rows)
+    work = max(_SEARCH_WORK, _SEARCH_PASSES * search.n_rows * search.work_per_row)
+    steps = work / (search.work_per_row * len(rows)) - _STEPS_BEFORE
+    n_growths = int(np.clip(steps / (_IMPROVED * _STEPS_OF_GROWTH), 1, _MOST_GROWTHS))
+    failed = 0
+    part = rows.first(max(len(rows) // _GROWTH_PART, _SMALLEST_SEARCH))
+    for number in range(n_growths):
+        again = regrown(problem, state, rows, part, tol=_SEARCH_TOL, seed=_MOST_GROWTHS * seed + number)
+        failed = failed + 1 if again is state else 0
+        state = again
+        if failed == _FAILED_GROWTHS:
+            break
+    return relocated(problem, state, rows, tol=_SEARCH_TOL, seed=seed)
+
+
+def _undecided(problem: em.Problem, beginnings: list[MixtureParameters], rows: RowsInMemory) -> list[em.State]:
+    """Converge fits, and keep the best and those whose likelihood the rows can't tell from the best's."""
+    states = _different(problem, [_converged(problem, beginning, rows) for beginning in beginnings], rows)
+    best, *others = states
+    close = [
+        state
+        for state, (mean, spread) in zip(others, _differences(problem, best, others, rows), strict=True)
+        if mean < _STANDARD_ERRORS * spread / np.sqrt(len(rows))
+    ]
+    return [best, *close[: _FINALISTS - 1]]
+
+
+def _different(problem: em.Problem, states: list[em.State], rows: RowsInMemory) -> list[em.State]:
+    """Sort fits, the best first, and leave out those that are at the same optimum as a better one."""
+    kept: list[em.State] = []
+    for state in sorted(states, key=lambda state: -state.lower_bound):
+        if all(spread > _SAME for _, spread in _differences(problem, state, kept, rows)):
+            kept.append(state)
+    return kept
+
+
+def _differences(
+    problem: em.Problem, state: em.State, others: list[em.State], rows: RowsInMemory
+) -> list[tuple[float, float]]:
+    """Return mean and standard deviation over rows of how much larger a fit's log-density is than each other's."""
+    if not others:
+        return []
+    z, share = rows.in_frame(problem.frame), rows.weight / rows.sum_weight
+    log_prob = evaluate(z, state.safe, log_prob=True).log_prob
+    found = []
+    for other in others:
+        difference = log_prob - evaluate(z, other.safe, log_prob=True).log_prob
+        mean = float(share @ difference)
+        found.append((mean, float(np.sqrt(share @ (difference - mean) ** 2))))
+    return found
+
+
+def _grown(search: Search, rows: RowsInMemory) -> list[em.State]:
+    """Grow a mixture from one component."""
+    part = rows.first(max(len(rows) // _GROWTH_PART, _SMALLEST_SEARCH))
+    one = replace(search, n_components=1).begin(part, "random_from_data", white=False, seed=search.seed)
+    state = grown(search.on(part), em.init(one), part, search.n_components, seed=search.seed)
+    return [state] if state.safe.n_components == search.n_components else []
+
+
+def _halved(search: Search, rows: RowsInMemory) -> list[em.State]:
+    """Run many seeds, each time for a few steps on more rows, and drop the worse half."""
+    n_seeds = _SEEDS * search.n_init
+    seeds = np.random.RandomState(search.seed).randint(2**31 - 1, size=n_seeds)
+    part = rows.first(max(len(rows) // 4, _SMALLEST_SEARCH))
+    states = []
+    for number, seed in enumerate(seeds):
+        init_params, white = _KINDS[number % len(_KINDS)]
+        try:
+            beginning = search.begin(part, init_params, white=white, seed=int(seed))
+            states.append(_short_run(search.on(part), beginning, part))
+        except SingularCovarianceError:
+            if number == len(seeds) - 1 and not states:
+                raise
+    while len(states) > _FINALISTS:
+        states = sorted(states, key=lambda state: -state.lower_bound)[: max(_FINALISTS, len(states) // 2)]
+        if len(states) > _FINALISTS:
+            part = rows.first(max(2 * len(part), len(rows) // 2))
+            states = [_short_run(search.on(part), state.safe, part) for state in states]
+    return sorted(states, key=lambda state: -state.lower_bound)
+
+
+def _short_run(problem: em.Problem, beginning: MixtureParameters, rows: RowsInMemory) -> em.State:
+    return em.run(problem, em.init(beginning), rows.read, em.PlainEM(), tol=_SEARCH_TOL, max_iter=_STEPS)
+
+
+def _converged(problem: em.Problem, beginning: MixtureParameters, rows: RowsInMemory) -> em.State:
+    return em.run(problem, em.init(beginning), rows.read, Anderson(), tol=_SEARCH_TOL, max_iter=_CONVERGED_STEPS)

@@ -1,0 +1,189 @@
+"""Surrogate steps: between two passes, the full data's likelihood is maximised on a sample that is corrected for them.
+
+After a pass at theta_t with statistics S, let Delta = S - (N / n) S_sample(theta_t). The surrogate
+
+    L(theta) = (N / n) L_sample(theta) + <Delta, Theta(theta)>
+
+has the full data's gradient at theta_t and the sample's curvature. Since <Delta, Theta> is linear in the natural
+parameters, EM on it is EM with corrected statistics, S_sample(theta) N / n + Delta, and never lowers it. Fixed points
+of theta_t -> argmax L are those of the full data, and where EM's error shrinks by its rate from pass to pass, this
+one's shrinks by the sample's relative error of the curvature, whatever that rate is. Anderson acceleration of the map
+takes care of the few directions in which the sample knows the curvature badly.
+
+By how much the surrogate rises is an estimate of what is left to gain.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from streamgmm.exceptions import SingularCovarianceError
+from streamgmm.fitting import em
+from streamgmm.fitting.acceleration import Anderson, History, extrapolate
+from streamgmm.fitting.e_step_pass import RowsInMemory
+from streamgmm.fitting.stopping import StopReason
+from streamgmm.mixture.e_step import PassModel
+from streamgmm.mixture.precision import Kernel
+from streamgmm.mixture.statistics import SufficientStatistics
+
+#: Most steps on the surrogate between two passes.
+_MAX_STEPS = 100
+#: The surrogate is solved to this share of what was gained on it.
+_RELATIVE_GAP = 0.02
+#: How many times more rows the surrogate takes after a proposal was thrown away.
+_ESCALATION = 4
+#: After so many that were thrown away with all rows of the sample, the surrogate is not used any more.
+_MAX_REJECTIONS = 2
+#: Largest error of a row's log-density by float64 products on the sample, nats: it only makes proposals.
+_TOLERANCE = 1e-5
+
+
+@dataclass(frozen=True)
+class Memory:
+    """What is kept from pass to pass.
+
+    Attributes
+    ----------
+    history : History
+        Of the surrogate's map, or of EM's where the surrogate is off.
+    n_rejected : int
+        Proposals of the surrogate that were thrown away with all rows of the sample.
+    n_rows : int
+        Rows of the sample that the surrogate takes.
+    predicted : float
+        What the last proposal was to gain, nats per row; NaN where it was none of the surrogate's.
+    optimism : float
+        The largest ratio of what was gained to what was predicted, at least 1.
+    """
+
+    history: History = field(default_factory=History)
+    n_rejected: int = 0
+    n_rows: int = 0
+    predicted: float = float("nan")
+    optimism: float = 1.0
+
+
+@dataclass(frozen=True)
+class Surrogate:
+    """EM accelerated by surrogate steps on a sample, and by Anderson's extrapolation of those.
+
+    Attributes
+    ----------
+    sample : RowsInMemory
+    n_rows : int
+        How many of its rows are taken until a proposal is thrown away.
+    tol : float
+        The surrogate is never solved to less than a tenth of this, nats per row.
+    """
+
+    sample: RowsInMemory
+    n_rows: int
+    tol: float
+    guarded: bool = field(default=True, init=False)
+
+    def propose(self, problem: em.Problem, state: em.State, step: em.Step) -> em.Proposal:
+        """Solve the surrogate at a step, and extrapolate."""
+        memory = state.memory if state.memory is not None else Memory(n_rows=self.n_rows)
+        memory = replace(memory, optimism=max(memory.optimism, _realised(memory, state, step)))
+        solved = None
+        if memory.n_rejected < _MAX_REJECTIONS and step.kernel is not Kernel.CAREFUL:
+            solved = self._solved(problem, step, self.sample.first(memory.n_rows))
+        if solved is None:
+            # Points of the surrogate's map say nothing about EM's.
+            before = memory.history if np.isnan(memory.predicted) else History()
+            plain = Anderson().propose(problem, replace(state, memory=before), step)
+            history = plain.memory if plain.memory is not None else History()
+            return replace(plain, memory=replace(memory, history=history, predicted=float("nan")))
+        gained = solved.lower_bounds[-1] - solved.lower_bounds[0] + solved.gap
+        gap = max(gained, step.gain, 0.0) * memory.optimism
+        before = History() if np.isnan(memory.predicted) else memory.history
+        following, history, _ = extrapolate(before, step.parameters, solved.safe)
+        return em.Proposal(following, gap, replace(memory, history=history, predicted=gained), "surrogate")
+
+    def rejected(self, memory: Any) -> Memory:
+        """Forget the history, and go on with more rows; where there are none, without surrogates the second time."""
+        if memory is None:
+            return Memory(n_rows=self.n_rows)
+        assert isinstance(memory, Memory)
+        if np.isnan(memory.predicted):
+            return replace(memory, history=History())
+        n_rejected = memory.n_rejected + int(memory.n_rows >= len(self.sample))
+        return Memory(n_rejected=n_rejected, n_rows=_ESCALATION * memory.n_rows, optimism=memory.optimism)
+
+    def _solved(self, problem: em.Problem, step: em.Step, rows: RowsInMemory) -> em.State | None:
+        """Maximise the surrogate; None where the correction is so much that it has no maximum."""
+        inner = replace(problem, float32_rows=False, repairs=False, tolerance=max(problem.tolerance, _TOLERANCE))
+        state = em.init(step.parameters, scatter=step.statistics.scatter)
+        read = _corrected(problem, step, rows)
+        try:
+            while state.stop_reason is None:
+                following = _advanced(inner, state, read)
+                if following is None:
+                    if state.best is None or state.parameters is state.best.updated:
+                        return None
+                    # Anderson went too far: back to where EM goes.
+                    following = em.turned_down(state, Anderson())
+                state = following
+                gained = state.lower_bounds[-1] - state.lower_bounds[0]
+                state = em.stopped(
+                    inner, state, tol=max(0.1 * self.tol, _RELATIVE_GAP * gained, 1e-15), max_iter=_MAX_STEPS
+                )
+        except SingularCovarianceError:
+            return None
+        return state
+
+
+def _advanced(problem: em.Problem, state: em.State, read: em.Read) -> em.State | None:
+    """Do an EM step on the surrogate; None where the correction is too much for the sample.
+
+    That shows in weights under zero, or in a component that collapses.
+    """
+    model = em.request(problem, state, last=False)
+    if model.kernel is Kernel.CAREFUL:
+        return None
+    statistics = read(model)
+    if not (statistics.component_weights > 0.0).all():
+        return None
+    following = em.advance(problem, state, model, statistics, Anderson())
+    collapsed = following.stop_reason is StopReason.DEGENERATE
+    if collapsed or em.request(problem, em.init(following.safe), last=False).kernel is Kernel.CAREFUL:
+        return None
+    return following
+
+
+def _corrected(problem: em.Problem, step: em.Step, rows: RowsInMemory) -> em.Read:
+    """Return E-steps on the sample's rows whose statistics at the step's parameters are the full data's."""
+    scale = step.statistics.sum_weight / rows.sum_weight
+    # The scatter of tied covariances is known for the full data: only linear terms are left to correct.
+    full = replace(step.statistics, scatter=None)
+
+    def on_sample(model: PassModel) -> SufficientStatistics:
+        return rows.read(model).scaled(scale)
+
+    at_step = on_sample(PassModel(step.parameters, problem.frame, Kernel.FLOAT64))
+    correction = full.sums - at_step.sums
+    constant = full.log_likelihood - at_step.log_likelihood
+    theta = step.parameters.natural_parameters()
+
+    def read(model: PassModel) -> SufficientStatistics:
+        found = on_sample(model)
+        linear = float((correction * (model.parameters.natural_parameters() - theta)).sum())
+        return replace(
+            found,
+            sums=found.sums + correction,
+            log_likelihood=found.log_likelihood + constant + linear,
+            sum_weight=full.sum_weight,
+            n_missing=0,
+        )
+
+    return read
+
+
+def _realised(memory: Memory, state: em.State, step: em.Step) -> float:
+    """Return the ratio of what the last surrogate step gained to what was predicted."""
+    if state.best is None or not memory.predicted > 0.0:
+        return 1.0
+    return (step.lower_bound - state.best.lower_bound) / memory.predicted

@@ -1,0 +1,198 @@
+"""The start on a sample: growth, relocation, the same optimum from any random state and for any order of the rows."""
+
+import warnings
+
+import dask.array as da
+import numpy as np
+import pytest
+from sklearn.mixture import GaussianMixture as Reference
+
+from streamgmm import GaussianMixture
+from streamgmm.fitting import em
+from streamgmm.fitting.acceleration import Anderson
+from streamgmm.fitting.e_step_pass import RowsInMemory
+from streamgmm.fitting.relocation import grown, merges, regrown, relocated
+from streamgmm.fitting.survey import survey
+from streamgmm.mixture.families import FAMILIES
+from streamgmm.mixture.m_step import Regularization
+from streamgmm.mixture.parameters import MixtureParameters
+from streamgmm.rows.open import open_rows
+from tests.benchmarks.datasets import falling_weights, mixture_rows
+from tests.conftest import clusters
+
+
+def hard(n_rows=20_000, **keywords):
+    """Clusters of very different sizes, where most seeds end in a bad optimum."""
+    return mixture_rows(n_rows, 6, 8, distance=1.5, seed=3, weights=falling_weights(8, 0.6), **keywords)
+
+
+def problem_of(x, covariance_type):
+    family = FAMILIES[covariance_type]
+    frame = family.frame(x.mean(axis=0), np.cov(x.T, bias=True))
+    reach = np.full(x.shape[1], 5.0)
+    return em.Problem(frame, Regularization.automatic(frame, len(x)), reach, False, frame.points_to_frame(x[:500]), 0)
+
+
+def fitted(problem, x, parameters):
+    rows = RowsInMemory(x, np.ones(len(x)))
+    return em.run(problem, em.init(parameters), rows.read, Anderson(), tol=1e-5, max_iter=500), rows
+
+
+def a_bad_optimum(x, covariance_type):
+    """Two components on one far cluster, one on the two others."""
+    problem = problem_of(x, covariance_type)
+    centers = np.array([[12.0, 0.0], [12.5, 0.5], [-6.0, 0.0]])
+    z = problem.frame.points_to_frame(centers)
+    family = FAMILIES[covariance_type]
+    one = 0.02 * family.identity(2)
+    covariances = one if family.shared else np.stack([one] * 3)
+    start = MixtureParameters.from_covariances(covariance_type, np.full(3, 1 / 3), z, covariances)
+    state, rows = fitted(problem, x, start)
+    return problem, state, rows
+
+
+@pytest.fixture
+def three_clusters(rng):
+    return np.concatenate([rng.normal(c, 1.0, (700, 2)) for c in ((12.0, 0.0), (-6.0, 6.0), (-6.0, -6.0))])
+
+
+@pytest.mark.parametrize("improve", ["relocated", "regrown"])
+def test_a_bad_optimum_is_left(improve, covariance_type, three_clusters):
+    problem, state, rows = a_bad_optimum(three_clusters, covariance_type)
+    better = state
+    for seed in range(4):
+        if improve == "relocated":
+            better = relocated(problem, better, rows, tol=1e-5, seed=seed)
+        else:
+            better = regrown(problem, better, rows, rows, tol=1e-5, seed=seed)
+    assert better.lower_bound > state.lower_bound + 0.1
+    np.testing.assert_allclose(better.safe.weights, 1 / 3, atol=0.02)
+
+
+def test_a_good_optimum_is_kept(covariance_type, three_clusters):
+    problem, state, rows = a_bad_optimum(three_clusters, covariance_type)
+    best = relocated(problem, state, rows, tol=1e-5, seed=0)
+    assert relocated(problem, best, rows, tol=1e-5, seed=1) is best
+    assert regrown(problem, best, rows, rows, tol=1e-5, seed=1) is best
+
+
+def test_the_cheapest_merge_is_of_the_components_that_share_a_cluster(covariance_type, three_clusters):
+    problem, state, _ = a_bad_optimum(three_clusters, covariance_type)
+    cost, i, j = merges(problem, state.best)[0]
+    assert {i, j} == {0, 1}
+    assert cost >= 0.0 or not FAMILIES[covariance_type].shared
+
+
+def test_a_grown_mixture_has_all_components(covariance_type, three_clusters):
+    problem = problem_of(three_clusters, covariance_type)
+    family = FAMILIES[covariance_type]
+    one = family.identity(2)
+    single = MixtureParameters.from_covariances(
+        covariance_type, np.ones(1), np.zeros((1, 2)), one if family.shared else one[np.newaxis]
+    )
+    rows = RowsInMemory(three_clusters, np.ones(len(three_clusters)))
+    state = grown(problem, em.init(single), rows, 3, seed=0)
+    np.testing.assert_allclose(state.safe.weights, 1 / 3, atol=0.02)
+
+
+@pytest.fixture(scope="module")
+def scikit_learns_best():
+    """scikit-learn's best of ten on the hard rows, and a fit from the true centres."""
+    x = hard(6000)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        reference = Reference(8, n_init=10, random_state=0, tol=1e-5, max_iter=200).fit(x)
+    centers = np.random.default_rng(3).normal(size=(8, 6)) * 1.5
+    true = GaussianMixture(8, means_init=centers, random_state=0, max_iter=1000).fit(x)
+    return x, max(reference.score(x), true.score(x))
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_any_random_state_reaches_the_optimum(seed, scikit_learns_best):
+    x, score = scikit_learns_best
+    assert GaussianMixture(8, random_state=seed).fit(x).score(x) >= score - 1e-3
+
+
+def limit(n_sample, n_features):
+    return 8 * n_sample * 8 * (n_features + 2)
+
+
+@pytest.mark.parametrize("in_memory", [False, True])
+def test_sorted_rows_give_the_same_fit_as_shuffled(in_memory):
+    x = hard(8000)[:, :4]
+    keywords = {"random_state": 4, "memory_limit": None if in_memory else limit(3000, 4)}
+    one = GaussianMixture(5, **keywords).fit(x)
+    for feature in (0, 3):
+        other = GaussianMixture(5, **keywords).fit(x[np.argsort(x[:, feature])])
+        assert other.fit_report_.in_memory is in_memory
+        assert other.lower_bound_ == pytest.approx(one.lower_bound_, abs=1e-6)
+        assert other.score(x) == pytest.approx(one.score(x), abs=1e-6)
+
+
+def test_the_start_does_not_depend_on_chunks(x):
+    """Chunks change sums in their last bits only: not the sample, not the path."""
+    keywords = {"random_state": 0, "memory_limit": limit(1000, 3)}
+    fits = [GaussianMixture(3, **keywords).fit(da.from_array(x, chunks=(n, 3))) for n in (300, 700)]
+    unknown = da.from_array(x, chunks=(500, 3))[da.ones(len(x), chunks=500, dtype=bool)]
+    fits.append(GaussianMixture(3, **keywords).fit(unknown))
+    for other in fits[1:]:
+        np.testing.assert_allclose(other.means_, fits[0].means_, atol=1e-6)
+
+
+def test_rows_that_fit_in_the_sample_are_read_once(x):
+    model = GaussianMixture(3, random_state=0).fit(x)
+    assert model.fit_report_.n_passes == 1
+    assert model.fit_report_.n_rows == len(x)
+    assert "all rows in memory" in str(model.fit_report_)
+    few = GaussianMixture(3, random_state=0, memory_limit=limit(1000, 3)).fit(x)
+    assert few.fit_report_.n_passes == few.n_iter_ + 1
+    assert few.fit_report_.n_rows == len(x) * few.fit_report_.n_passes
+    assert few.lower_bound_ == pytest.approx(model.lower_bound_, abs=1e-5)
+
+
+def test_starts_that_the_sample_cannot_tell_apart_share_the_readings(rng):
+    """More components than clusters: several optima are about as good; all are tried, with one reading each time."""
+    x = rng.normal(size=(6000, 2))
+    model = GaussianMixture(3, n_init=3, init_params="random_from_data", random_state=0, memory_limit=limit(1500, 2))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model.fit(x)
+    assert model.fit_report_.n_passes == 1 + len(model.fit_report_.iterations)
+
+
+def test_where_few_values_stand_for_many_rows_the_sample_has_their_share(rng):
+    """A third of the rows are one of nine values; a sample by value has few of them, or with all their rows."""
+    x = rng.normal(size=(60_000, 2))
+    x[::3] = 30.0 + rng.integers(-1, 2, size=(20_000, 2))
+    found = survey(open_rows(x), sample_size=6000, seed=0, full_scatter=True, missing="raise")[0].chosen_sample()
+    assert found.weight[found.x[:, 0] > 20].sum() / found.weight.sum() == pytest.approx(1 / 3, abs=0.03)
+    model = GaussianMixture(2, random_state=0, memory_limit=limit(6000, 2)).fit(x)
+    np.testing.assert_allclose(np.sort(model.weights_), [1 / 3, 2 / 3], atol=1e-3)
+    assert model.fit_report_.n_passes <= 8
+
+
+def test_heavy_rows_are_not_missed(rng):
+    x = rng.normal(size=(20_000, 2))
+    weight = np.ones(len(x))
+    x[7], weight[7] = (40.0, 40.0), 8000.0
+    model = GaussianMixture(2, random_state=0, memory_limit=limit(2000, 2)).fit(x, sample_weight=weight)
+    np.testing.assert_allclose(np.sort(model.weights_), [8000 / 27_999, 19_999 / 27_999], atol=0.01)
+
+
+def test_a_short_search_is_repeated_for_n_init(x):
+    one = GaussianMixture(3, random_state=0).fit(x)
+    many = GaussianMixture(3, random_state=0, n_init=3).fit(x)
+    assert many.lower_bound_ >= one.lower_bound_ - 1e-6
+
+
+def test_components_come_largest_first(x):
+    weights = GaussianMixture(3, random_state=0).fit(x).weights_
+    assert (np.diff(weights) < 1e-3).all()
+
+
+def test_small_data_with_many_components(rng):
+    x = clusters(rng, n_rows=60, n_features=2)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model = GaussianMixture(15, random_state=0).fit(x)
+    assert np.isfinite(model.score(x))

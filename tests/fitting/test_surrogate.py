@@ -1,0 +1,106 @@
+"""Surrogate steps: the full data's statistics where they begin, a bound that rises, the full data's optimum."""
+
+import warnings
+from unittest import mock
+
+import numpy as np
+import pytest
+
+from streamgmm import GaussianMixture
+from streamgmm.fitting import em, preparation
+from streamgmm.fitting.acceleration import Anderson
+from streamgmm.fitting.e_step_pass import RowsInMemory
+from streamgmm.fitting.surrogate import Surrogate, _corrected
+from streamgmm.mixture.families import FAMILIES
+from streamgmm.mixture.m_step import Regularization
+from tests.conftest import clusters
+
+
+@pytest.fixture
+def setting(covariance_type, rng):
+    """All rows, a sample of them, a problem, and a start."""
+    x = clusters(rng, n_rows=12_000, n_components=4, spread=1.5)
+    family = FAMILIES[covariance_type]
+    frame = family.frame(x.mean(axis=0), np.cov(x.T, bias=True))
+    problem = em.Problem(frame, Regularization.automatic(frame, len(x)), np.full(3, 5.0), False, x[:100], 0)
+    everything = RowsInMemory(x, np.ones(len(x)))
+    model = GaussianMixture(4, covariance_type=covariance_type, random_state=0, tol=1e-3).fit(x[:500])
+    return everything, everything.first(2000), problem, model.parameters().to_frame(frame)
+
+
+def one_step(problem, rows, parameters):
+    state = em.init(parameters)
+    return em.iterated(problem, state, rows.read, em.PlainEM(), tol=0.0, max_iter=2).best
+
+
+def test_at_its_own_parameters_it_has_the_full_datas_statistics(setting):
+    everything, sample, problem, parameters = setting
+    step = one_step(problem, everything, parameters)
+    read = _corrected(problem, step, sample)
+    found = read(em.request(problem, em.init(parameters, step.statistics.scatter), last=False))
+    np.testing.assert_allclose(found.sums, step.statistics.sums, rtol=1e-9, atol=1e-6)
+    assert found.log_likelihood == pytest.approx(step.statistics.log_likelihood, rel=1e-12)
+    assert found.sum_weight == len(everything)
+
+
+def test_em_never_lowers_the_surrogate(setting):
+    everything, sample, problem, parameters = setting
+    step = one_step(problem, everything, parameters)
+    state = em.init(parameters, step.statistics.scatter)
+    state = em.run(problem, state, _corrected(problem, step, sample), em.PlainEM(), tol=0.0, max_iter=30)
+    assert (np.diff(state.lower_bounds) >= -1e-11).all()
+    assert state.lower_bounds[0] == pytest.approx(step.lower_bound, abs=1e-11)
+
+
+def test_the_full_datas_optimum_is_its_fixed_point(setting):
+    everything, sample, problem, parameters = setting
+    state = em.run(problem, em.init(parameters), everything.read, Anderson(), tol=1e-12, max_iter=500)
+    step = one_step(problem, everything, state.safe)
+    proposal = Surrogate(sample, len(sample), 1e-6).propose(problem, em.init(state.safe), step)
+    np.testing.assert_allclose(proposal.parameters.means, state.safe.means, atol=1e-5)
+    assert proposal.gap < 1e-8
+
+
+def test_its_gain_is_what_is_left_to_gain(setting):
+    everything, sample, problem, parameters = setting
+    best = em.run(problem, em.init(parameters), everything.read, Anderson(), tol=1e-12, max_iter=500).lower_bound
+    step = one_step(problem, everything, parameters)
+    proposal = Surrogate(sample, len(sample), 1e-6).propose(problem, em.init(parameters), step)
+    assert proposal.gap == pytest.approx(best - step.lower_bound, rel=0.5)
+
+
+def out_of_core(x, n_components, **keywords):
+    """A fit that can't hold all rows in its sample."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return GaussianMixture(n_components, memory_limit=8 * 5000 * 8 * (x.shape[1] + 2), **keywords).fit(x)
+
+
+def test_it_saves_readings(covariance_type, rng):
+    """Five clusters on a line, each overlapping with the next."""
+    x = rng.normal(size=(40_000, 3))
+    x[:, 0] += 4.0 * (np.arange(40_000) % 5)
+    keywords = {"covariance_type": covariance_type, "random_state": 0, "tol": 1e-7}
+    fast = out_of_core(x, 5, **keywords)
+    with mock.patch.object(preparation, "_SURROGATE_ROWS_PER_PARAMETER", 10**9):
+        anderson = out_of_core(x, 5, **keywords)
+    assert any(one.label == "surrogate" for one in fast.fit_report_.iterations)
+    assert not any(one.label == "surrogate" for one in anderson.fit_report_.iterations)
+    assert fast.lower_bound_ == pytest.approx(anderson.lower_bound_, abs=1e-6)
+    assert fast.n_iter_ <= anderson.n_iter_
+    assert fast.fit_report_.n_passes <= 12
+
+
+def test_a_useless_sample_does_no_harm(rng):
+    """With a surrogate that points anywhere its steps are taken back, and the fit ends where plain EM does."""
+    x = clusters(rng, n_rows=20_000, n_components=4, spread=1.5)
+    wrong = RowsInMemory(rng.normal(size=(3000, 3)) * 7.0, np.ones(3000))
+    keywords = {"init_params": "k-means++", "random_state": 1, "tol": 1e-7, "max_iter": 1000}
+    with mock.patch.object(
+        preparation.Preparation, "accelerator", lambda self, settings, sample: Surrogate(wrong, 3000, settings.tol)
+    ):
+        misled = out_of_core(x, 4, **keywords)
+    plain = out_of_core(x, 4, accelerate=False, **keywords)
+    assert misled.converged_
+    assert (np.diff(misled.lower_bounds_) >= -1e-12).all()
+    assert misled.lower_bound_ >= plain.lower_bound_ - 1e-6
