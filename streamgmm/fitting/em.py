@@ -285,9 +285,7 @@ def em_step(problem: Problem, state: State, model: PassModel, statistics: Suffic
         new, n_reseeds = repaired.parameters, repaired.n_reseeds
     else:
         new = old if len(bad) else factored(family, found)
-    gain = float("inf")
-    if not len(bad):
-        gain = _expected(problem, new, statistics) - _expected(problem, old, statistics)
+    gain = float("inf") if len(bad) else expected_gain(problem, statistics, old, new)
     return Step(old, statistics, kernel, log_likelihood, lower_bound, new, gain, bool(len(bad)), n_reseeds)
 
 
@@ -414,6 +412,13 @@ def _log_likelihood(
         # The quadratic term that the logits of tied covariances leave out.
         total -= 0.5 * float((parameters.precisions * statistics.scatter).sum())
     return total / statistics.sum_weight + problem.frame.log_det
+
+
+def expected_gain(
+    problem: Problem, statistics: SufficientStatistics, old: MixtureParameters, new: MixtureParameters
+) -> float:
+    """Return by how much the expected log-likelihood, less the penalty, is higher at new parameters, nats per row."""
+    return _expected(problem, new, statistics) - _expected(problem, old, statistics)
 
 
 def _expected(problem: Problem, parameters: MixtureParameters, statistics: SufficientStatistics) -> float:

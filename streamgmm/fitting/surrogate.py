@@ -10,6 +10,11 @@ of theta_t -> argmax L are those of the full data, and where EM's error shrinks 
 one's shrinks by the sample's relative error of the curvature, whatever that rate is. Anderson acceleration of the map
 takes care of the few directions in which the sample knows the curvature badly.
 
+Where the likelihood is so flat that the sample has even the curvature's sign wrong, the surrogate has no maximum. It is
+then damped: L(theta) + damping <S, Theta(theta)> has the same gradient at theta_t, times 1 + damping, and goes from the
+surrogate to EM's own lower bound as the damping grows; that is Levenberg's and Marquardt's method, with the information
+of the complete data for the metric. EM on it is EM with (S_sample(theta) N / n + Delta + damping S) / (1 + damping).
+
 By how much the surrogate rises is an estimate of what is left to gain.
 """
 
@@ -35,8 +40,8 @@ _MAX_STEPS = 100
 _RELATIVE_GAP = 0.02
 #: How many times more rows the surrogate takes after a proposal was thrown away.
 _ESCALATION = 4
-#: After so many that were thrown away with all rows of the sample, the surrogate is not used any more.
-_MAX_REJECTIONS = 2
+#: The damping where some is needed, the factor by which it changes, and that above which EM itself is as good.
+_FIRST_DAMPING, _DAMPING_FACTOR, _MOST_DAMPING = 0.01, 4.0, 1.0
 #: Largest error of a row's log-density by float64 products on the sample, nats: it only makes proposals.
 _TOLERANCE = 1e-5
 
@@ -49,8 +54,8 @@ class Memory:
     ----------
     history : History
         Of the surrogate's map, or of EM's where the surrogate is off.
-    n_rejected : int
-        Proposals of the surrogate that were thrown away with all rows of the sample.
+    damping : float
+        Beyond the most that is of use, the surrogate is off.
     n_rows : int
         Rows of the sample that the surrogate takes.
     predicted : float
@@ -60,10 +65,16 @@ class Memory:
     """
 
     history: History = field(default_factory=History)
-    n_rejected: int = 0
+    damping: float = 0.0
     n_rows: int = 0
     predicted: float = float("nan")
     optimism: float = 1.0
+
+    def after_failure(self, sample: RowsInMemory) -> Memory:
+        """Return the memory with more rows, where the sample has them; else with more damping."""
+        if self.n_rows < len(sample):
+            return replace(self, n_rows=_ESCALATION * self.n_rows)
+        return replace(self, damping=max(_FIRST_DAMPING, _DAMPING_FACTOR * self.damping))
 
 
 @dataclass(frozen=True)
@@ -87,37 +98,39 @@ class Surrogate:
     def propose(self, problem: em.Problem, state: em.State, step: em.Step) -> em.Proposal:
         """Solve the surrogate at a step, and extrapolate."""
         memory = state.memory if state.memory is not None else Memory(n_rows=self.n_rows)
-        memory = replace(memory, optimism=max(memory.optimism, _realised(memory, state, step)))
+        realised = _realised(memory, state, step)
+        if realised is not None:
+            memory = replace(memory, optimism=max(memory.optimism, realised))
         solved = None
-        if memory.n_rejected < _MAX_REJECTIONS and step.kernel is not Kernel.CAREFUL:
-            solved = self._solved(problem, step, self.sample.first(memory.n_rows))
+        while solved is None and memory.damping <= _MOST_DAMPING and step.kernel is not Kernel.CAREFUL:
+            solved = self._solved(problem, step, memory)
+            if solved is None:
+                memory = memory.after_failure(self.sample)
         if solved is None:
             # Points of the surrogate's map say nothing about EM's.
             before = memory.history if np.isnan(memory.predicted) else History()
             plain = Anderson().propose(problem, replace(state, memory=before), step)
             history = plain.memory if plain.memory is not None else History()
             return replace(plain, memory=replace(memory, history=history, predicted=float("nan")))
-        gained = solved.lower_bounds[-1] - solved.lower_bounds[0] + solved.gap
-        gap = max(gained, step.gain, 0.0) * memory.optimism
+        gained = _gained(problem, step, solved, memory.damping)
         before = History() if np.isnan(memory.predicted) else memory.history
-        following, history, _ = extrapolate(before, step.parameters, solved.safe)
+        following, history, stretch = extrapolate(before, step.parameters, solved.safe)
+        gap = max(gained, step.gain, 0.0) * max(memory.optimism, stretch if memory.damping else 1.0)
         return em.Proposal(following, gap, replace(memory, history=history, predicted=gained), "surrogate")
 
     def rejected(self, memory: Any) -> Memory:
-        """Forget the history, and go on with more rows; where there are none, without surrogates the second time."""
+        """Forget the history, and go on with more rows; where there are none, with more damping."""
         if memory is None:
             return Memory(n_rows=self.n_rows)
         assert isinstance(memory, Memory)
-        if np.isnan(memory.predicted):
-            return replace(memory, history=History())
-        n_rejected = memory.n_rejected + int(memory.n_rows >= len(self.sample))
-        return Memory(n_rejected=n_rejected, n_rows=_ESCALATION * memory.n_rows, optimism=memory.optimism)
+        following = memory if np.isnan(memory.predicted) else memory.after_failure(self.sample)
+        return replace(following, history=History(), predicted=float("nan"))
 
-    def _solved(self, problem: em.Problem, step: em.Step, rows: RowsInMemory) -> em.State | None:
+    def _solved(self, problem: em.Problem, step: em.Step, memory: Memory) -> em.State | None:
         """Maximise the surrogate; None where the correction is so much that it has no maximum."""
         inner = replace(problem, float32_rows=False, repairs=False, tolerance=max(problem.tolerance, _TOLERANCE))
         state = em.init(step.parameters, scatter=step.statistics.scatter)
-        read = _corrected(problem, step, rows)
+        read = _corrected(problem, step, self.sample.first(memory.n_rows), memory.damping)
         try:
             while state.stop_reason is None:
                 following = _advanced(inner, state, read)
@@ -154,7 +167,16 @@ def _advanced(problem: em.Problem, state: em.State, read: em.Read) -> em.State |
     return following
 
 
-def _corrected(problem: em.Problem, step: em.Step, rows: RowsInMemory) -> em.Read:
+def _gained(problem: em.Problem, step: em.Step, solved: em.State, damping: float) -> float:
+    """Return by how much the surrogate without its damping has risen, nats per row."""
+    rise = solved.lower_bounds[-1] - solved.lower_bounds[0]
+    if damping > 0.0 and solved.best is not None:
+        expected = em.expected_gain(problem, step.statistics, step.parameters, solved.best.parameters)
+        rise += damping * (rise - expected)
+    return rise + solved.gap
+
+
+def _corrected(problem: em.Problem, step: em.Step, rows: RowsInMemory, damping: float = 0.0) -> em.Read:
     """Return E-steps on the sample's rows whose statistics at the step's parameters are the full data's."""
     scale = step.statistics.sum_weight / rows.sum_weight
     # The scatter of tied covariances is known for the full data: only linear terms are left to correct.
@@ -165,16 +187,18 @@ def _corrected(problem: em.Problem, step: em.Step, rows: RowsInMemory) -> em.Rea
 
     at_step = on_sample(PassModel(step.parameters, problem.frame, Kernel.FLOAT64))
     correction = full.sums - at_step.sums
-    constant = full.log_likelihood - at_step.log_likelihood
+    correction_of_bound = full.log_likelihood - at_step.log_likelihood
     theta = step.parameters.natural_parameters()
 
     def read(model: PassModel) -> SufficientStatistics:
         found = on_sample(model)
-        linear = float((correction * (model.parameters.natural_parameters() - theta)).sum())
+        moved = model.parameters.natural_parameters() - theta
+        linear = float(((correction + damping * full.sums) * moved).sum())
+        constant = correction_of_bound + damping * full.log_likelihood
         return replace(
             found,
-            sums=found.sums + correction,
-            log_likelihood=found.log_likelihood + constant + linear,
+            sums=(found.sums + correction + damping * full.sums) / (1.0 + damping),
+            log_likelihood=(found.log_likelihood + constant + linear) / (1.0 + damping),
             sum_weight=full.sum_weight,
             n_missing=0,
         )
@@ -182,8 +206,8 @@ def _corrected(problem: em.Problem, step: em.Step, rows: RowsInMemory) -> em.Rea
     return read
 
 
-def _realised(memory: Memory, state: em.State, step: em.Step) -> float:
-    """Return the ratio of what the last surrogate step gained to what was predicted."""
+def _realised(memory: Memory, state: em.State, step: em.Step) -> float | None:
+    """Return the ratio of what the last surrogate step gained to what was predicted; None after other steps."""
     if state.best is None or not memory.predicted > 0.0:
-        return 1.0
+        return None
     return (step.lower_bound - state.best.lower_bound) / memory.predicted

@@ -1,6 +1,7 @@
 """Surrogate steps: the full data's statistics where they begin, a bound that rises, the full data's optimum."""
 
 import warnings
+from dataclasses import replace
 from unittest import mock
 
 import numpy as np
@@ -10,7 +11,7 @@ from streamgmm import GaussianMixture
 from streamgmm.fitting import em, preparation
 from streamgmm.fitting.acceleration import Anderson
 from streamgmm.fitting.e_step_pass import RowsInMemory
-from streamgmm.fitting.surrogate import Surrogate, _corrected
+from streamgmm.fitting.surrogate import Memory, Surrogate, _corrected
 from streamgmm.mixture.families import FAMILIES
 from streamgmm.mixture.m_step import Regularization
 from tests.conftest import clusters
@@ -33,23 +34,37 @@ def one_step(problem, rows, parameters):
     return em.iterated(problem, state, rows.read, em.PlainEM(), tol=0.0, max_iter=2).best
 
 
-def test_at_its_own_parameters_it_has_the_full_datas_statistics(setting):
+@pytest.fixture(params=[0.0, 0.3], ids=["undamped", "damped"])
+def damping(request):
+    return request.param
+
+
+def test_at_its_own_parameters_it_has_the_full_datas_statistics(setting, damping):
     everything, sample, problem, parameters = setting
     step = one_step(problem, everything, parameters)
-    read = _corrected(problem, step, sample)
+    read = _corrected(problem, step, sample, damping)
     found = read(em.request(problem, em.init(parameters, step.statistics.scatter), last=False))
     np.testing.assert_allclose(found.sums, step.statistics.sums, rtol=1e-9, atol=1e-6)
     assert found.log_likelihood == pytest.approx(step.statistics.log_likelihood, rel=1e-12)
     assert found.sum_weight == len(everything)
 
 
-def test_em_never_lowers_the_surrogate(setting):
+def test_em_never_lowers_the_surrogate(setting, damping):
     everything, sample, problem, parameters = setting
     step = one_step(problem, everything, parameters)
     state = em.init(parameters, step.statistics.scatter)
-    state = em.run(problem, state, _corrected(problem, step, sample), em.PlainEM(), tol=0.0, max_iter=30)
+    state = em.run(problem, state, _corrected(problem, step, sample, damping), em.PlainEM(), tol=0.0, max_iter=30)
     assert (np.diff(state.lower_bounds) >= -1e-11).all()
     assert state.lower_bounds[0] == pytest.approx(step.lower_bound, abs=1e-11)
+
+
+def test_much_damping_gives_an_em_step(setting):
+    everything, sample, problem, parameters = setting
+    step = one_step(problem, everything, parameters)
+    state = em.init(parameters, step.statistics.scatter)
+    state = em.run(problem, state, _corrected(problem, step, sample, 1e6), em.PlainEM(), tol=0.0, max_iter=10)
+    np.testing.assert_allclose(state.safe.means, step.updated.means, atol=1e-5)
+    np.testing.assert_allclose(state.safe.covariances, step.updated.covariances, atol=1e-5)
 
 
 def test_the_full_datas_optimum_is_its_fixed_point(setting):
@@ -67,6 +82,32 @@ def test_its_gain_is_what_is_left_to_gain(setting):
     step = one_step(problem, everything, parameters)
     proposal = Surrogate(sample, len(sample), 1e-6).propose(problem, em.init(parameters), step)
     assert proposal.gap == pytest.approx(best - step.lower_bound, rel=0.5)
+
+
+def test_where_it_has_no_maximum_it_is_damped(rng):
+    """Clusters that overlap so much that a few rows have even the curvature's sign wrong."""
+    x = rng.normal(size=(20_000, 2))
+    x[:, 0] += 1.5 * (np.arange(20_000) % 3)
+    frame = FAMILIES["full"].frame(x.mean(axis=0), np.cov(x.T, bias=True))
+    problem = em.Problem(frame, Regularization.automatic(frame, len(x)), np.full(2, 5.0), False, x[:100], 0)
+    everything = RowsInMemory(x, np.ones(len(x)))
+    model = GaussianMixture(3, random_state=0, tol=1e-4).fit(x[:2000])
+    step = one_step(problem, everything, model.parameters().to_frame(frame))
+    proposal = Surrogate(everything.first(500), 500, 1e-6).propose(problem, em.init(step.parameters), step)
+    assert proposal.label == "surrogate"
+    assert proposal.memory.damping > 0.0
+    reached, by_em = (one_step(problem, everything, one).lower_bound for one in (proposal.parameters, step.updated))
+    assert reached > by_em
+
+
+def test_after_a_rejection_more_rows_then_more_damping(setting):
+    _, sample, _, _ = setting
+    surrogate = Surrogate(sample, len(sample) // 4, 1e-6)
+    first = surrogate.rejected(Memory(n_rows=len(sample) // 4, predicted=1.0))
+    assert (first.n_rows, first.damping) == (len(sample), 0.0)
+    second = surrogate.rejected(replace(first, predicted=1.0))
+    third = surrogate.rejected(replace(second, predicted=1.0))
+    assert 0.0 < second.damping < third.damping
 
 
 def out_of_core(x, n_components, **keywords):
