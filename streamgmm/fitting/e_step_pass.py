@@ -17,7 +17,7 @@ from streamgmm.rows.arrays import ArrayRows
 from streamgmm.rows.base import Block, Rows
 
 #: Bytes of rows in memory that one task computes: small samples too are to keep all cores busy.
-_TASK_BYTES = 2 * 2**20
+_TASK_BYTES = 4 * 2**20
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from streamgmm.fitting.acceleration import Anderson
 from streamgmm.fitting.e_step_pass import RowsInMemory, UnlikelyRows
 from streamgmm.fitting.relocation import merges, without
 from streamgmm.fitting.together import Candidate
-from streamgmm.mixture.arrays import Floats
+from streamgmm.mixture.arrays import Floats, Integers
 from streamgmm.mixture.parameters import MixtureParameters
 from streamgmm.mixture.precision import Kernel
 
@@ -29,8 +29,10 @@ _TIMES_MIN_ROWS, _FEWEST = 2, 10
 _REACH = 2.0
 #: Components that are given up in turn, and EM steps on the sample for each.
 _TRIES, _STEPS = 3, 12
-#: Rows of the sample that this is tried on, at least, and K * F * rows of one step at most.
-_SMALLEST_SAMPLE, _STEP_WORK = 5_000, 300_000_000
+#: It is tried where the group gains this share of what giving up a component costs, by a bound that is mostly too high.
+_SHARE_OF_COST = 0.1
+#: Rows of the sample that this is tried on, at least; K * F * rows of one step, and rows per parameter, at most.
+_SMALLEST_SAMPLE, _STEP_WORK, _ROWS_PER_PARAMETER = 5_000, 300_000_000, 50
 
 
 def challenger(candidate: Candidate, unlikely: UnlikelyRows, sample: RowsInMemory) -> Candidate | None:
@@ -48,11 +50,16 @@ def challenger(candidate: Candidate, unlikely: UnlikelyRows, sample: RowsInMemor
     step, problem = candidate.state.best, candidate.problem
     if step is None or step.kernel is Kernel.CAREFUL or step.parameters.n_components < 2:
         return None
-    group = _group(problem, step, unlikely)
-    if group is None:
+    near = _group(problem, step, unlikely)
+    if near is None:
         return None
-    work_per_row = step.statistics.sums.size
-    part = sample.first(max(_SMALLEST_SAMPLE, _STEP_WORK // work_per_row))
+    z, weight = problem.frame.points_to_frame(unlikely.x[near]), unlikely.weight[near]
+    cheapest = merges(problem, step)[:_TRIES]
+    cost, _, _ = cheapest[0]
+    if _gain(z, weight, unlikely.log_prob[near], step.statistics.sum_weight) < _SHARE_OF_COST * cost:
+        return None
+    n_rows = min(_ROWS_PER_PARAMETER * step.parameters.n_parameters, _STEP_WORK // step.statistics.sums.size)
+    part = sample.first(max(_SMALLEST_SAMPLE, n_rows))
     rows = _with_unlikely(part, unlikely, step.statistics.sum_weight)
     trial = replace(
         problem,
@@ -62,9 +69,9 @@ def challenger(candidate: Candidate, unlikely: UnlikelyRows, sample: RowsInMemor
     )
     before = _tried(trial, candidate.state.safe, rows)
     best: em.State | None = None
-    for _, kept, freed in merges(problem, step)[:_TRIES]:
+    for _, kept, freed in cheapest:
         try:
-            beginning = _seeded(problem, step, kept, freed, *group)
+            beginning = _seeded(problem, step, kept, freed, z, weight)
         except SingularCovarianceError:
             continue
         after = _tried(trial, beginning, rows)
@@ -75,8 +82,23 @@ def challenger(candidate: Candidate, unlikely: UnlikelyRows, sample: RowsInMemor
     return replace(candidate, state=em.init(best.safe))
 
 
-def _group(problem: em.Problem, step: em.Step, unlikely: UnlikelyRows) -> tuple[Floats, Floats] | None:
-    """Find the closest group of rows in the frame's coordinates, and return it with its weights."""
+def _gain(z: Floats, weight: Floats, log_prob: Floats, sum_weight: float) -> float:
+    """Return by how much a component that has a group of rows to itself raises the likelihood, nats per row.
+
+    No family's component can gain more than this, of a full covariance: infinity where that is singular.
+    """
+    n_features = z.shape[1]
+    share = weight / weight.sum()
+    covariance = np.atleast_2d(np.cov(z.T, aweights=weight, bias=True))
+    sign, log_det = np.linalg.slogdet(covariance)
+    if sign <= 0.0:
+        return float("inf")
+    own = np.log(weight.sum() / sum_weight) - 0.5 * (n_features * np.log(2.0 * np.pi * np.e) + log_det)
+    return float(weight.sum() / sum_weight * (own - share @ log_prob))
+
+
+def _group(problem: em.Problem, step: em.Step, unlikely: UnlikelyRows) -> Integers | None:
+    """Find the closest group of rows in the frame's coordinates."""
     n_features = step.parameters.n_features
     few = max(_FEWEST, _TIMES_MIN_ROWS * step.parameters.family.min_rows(n_features))
     if len(unlikely.x) < few:
@@ -85,8 +107,8 @@ def _group(problem: em.Problem, step: em.Step, unlikely: UnlikelyRows) -> tuple[
     tree = KDTree(z)
     distances = np.asarray(tree.query(z, k=few)[0])[:, -1]
     center = int(np.argmin(distances))
-    near = tree.query_ball_point(z[center], _REACH * max(float(distances[center]), np.finfo(np.float64).tiny))
-    return z[near], unlikely.weight[near]
+    reach = _REACH * max(float(distances[center]), np.finfo(np.float64).tiny)
+    return np.asarray(tree.query_ball_point(z[center], reach), dtype=np.int64)
 
 
 def _with_unlikely(sample: RowsInMemory, unlikely: UnlikelyRows, sum_weight: float) -> RowsInMemory:

@@ -23,7 +23,6 @@ from streamgmm.fitting.degeneracy import degenerate_components, resolved
 from streamgmm.fitting.e_step_pass import RowsInMemory
 from streamgmm.fitting.stopping import StopReason
 from streamgmm.mixture.arrays import Floats
-from streamgmm.mixture.assignment import statistics_of_responsibilities
 from streamgmm.mixture.e_step import PassModel, e_step, evaluate
 from streamgmm.mixture.families import FAMILIES, CovarianceFamily
 from streamgmm.mixture.frame import Frame
@@ -34,10 +33,12 @@ from streamgmm.mixture.statistics import SufficientStatistics
 
 #: Merges and splits whose pairs are looked at, and how many of these pairs are tried.
 _MERGES, _SPLITS, _TRIES = 8, 8, 6
-#: Rows, and EM steps, to find out how a component splits.
-_SPLIT_ROWS, _SPLIT_STEPS = 2500, 8
+#: Rows, and EM steps, to find out how a component splits; the first steps are done from each of three divisions.
+_SPLIT_ROWS, _FIRST_SPLIT_STEPS, _SPLIT_STEPS = 2500, 3, 6
 #: EM steps of a trial until the worse half leaves, and those in which the rest must beat what was there.
 _FIRST_STEPS, _TRIAL_STEPS = 8, 40
+#: A pair is tried where the split gains this share of the merge's cost, which is a bound and mostly too high.
+_SHARE_OF_COST = 0.25
 #: Relocations that are tried with the same split.
 _TRIES_OF_A_SPLIT = 2
 #: Splits that are tried for each component that a mixture grows by, and the EM steps of each.
@@ -46,8 +47,8 @@ _GROWTH_TRIES, _GROWTH_STEPS, _GROWTH_TOL = 2, 8, 1e-3
 _SMALLEST_GAIN = 1e-4
 #: Steps to converge one that is kept.
 _CONVERGED_STEPS = 60
-#: Relocations after each other.
-_MAX_RELOCATIONS = 40
+#: EM steps that take as long as to find out how all components split, about.
+_STEPS_OF_SPLITS = 10
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,9 @@ class Split:
     covariances: Floats | None
 
 
-def relocated(problem: em.Problem, state: em.State, rows: RowsInMemory, *, tol: float, seed: int) -> em.State:
+def relocated(
+    problem: em.Problem, state: em.State, rows: RowsInMemory, *, tol: float, seed: int, n_steps: int
+) -> tuple[em.State, int]:
     """Relocate components while that raises the likelihood of the rows.
 
     Parameters
@@ -86,18 +89,24 @@ def relocated(problem: em.Problem, state: em.State, rows: RowsInMemory, *, tol: 
     tol : float
         To which the fits are converged, nats per row.
     seed : int
+    n_steps : int
+        EM steps after which no other relocation is looked for.
 
     Returns
     -------
-    State
+    state : State
         The best fit found; `state` itself where no relocation gains anything.
+    n_steps : int
+        Those that are left.
     """
-    for number in range(_MAX_RELOCATIONS):
-        better = _first_better(problem, state, rows, tol, np.random.default_rng((seed, number)))
+    number = 0
+    while n_steps > 0:
+        better, n_done = _first_better(problem, state, rows, tol, np.random.default_rng((seed, number)))
+        n_steps -= n_done
         if better is None:
             break
-        state = better
-    return state
+        state, number = better, number + 1
+    return state, n_steps
 
 
 def grown(problem: em.Problem, state: em.State, rows: RowsInMemory, n_components: int, *, seed: int) -> em.State:
@@ -150,6 +159,8 @@ def regrown(
     """
     rng = np.random.default_rng(seed)
     n_components = state.safe.n_components
+    if n_components < 2:
+        return state
     fewer = state
     try:
         for _ in range(max(1, n_components // 3)):
@@ -195,23 +206,34 @@ def _with_split(parameters: MixtureParameters, split: Split) -> MixtureParameter
 
 def _first_better(
     problem: em.Problem, state: em.State, rows: RowsInMemory, tol: float, rng: np.random.Generator
-) -> em.State | None:
+) -> tuple[em.State | None, int]:
+    """Return a fit with a component relocated that is better, if there is one, and how many EM steps it took."""
     if state.best is None or state.best.kernel is Kernel.CAREFUL or state.parameters.n_components < 3:
-        return None
+        return None, 0
     bound = state.lower_bound + _SMALLEST_GAIN
-    trials = []
+    n_done = _STEPS_OF_SPLITS
+    trials: list[em.State] = []
     for candidate in _candidates(problem, state.best, rows, rng):
         trial = _continued(problem, _first_step(problem, candidate, rows), rows, bound, tol, _FIRST_STEPS)
-        if trial is not None and trial.lower_bound >= bound:
+        if trial is None:
+            continue
+        n_done += trial.n_iter
+        if trial.lower_bound >= bound:
             trials = [trial]
             break
-        trials += [trial] if trial is not None else []
+        trials.append(trial)
     trials.sort(key=lambda trial: -trial.lower_bound)
     for trial in trials[: _TRIES // 2]:
         found = _continued(problem, trial, rows, bound, tol, _TRIAL_STEPS)
-        if found is not None and found.lower_bound >= bound:
-            return _continued(problem, found, rows, float("inf"), tol, _CONVERGED_STEPS)
-    return None
+        if found is None:
+            continue
+        n_done += found.n_iter
+        if found.lower_bound >= bound:
+            better = _continued(problem, found, rows, float("inf"), tol, _CONVERGED_STEPS)
+            if better is not None and better.lower_bound >= bound:
+                return better, n_done + better.n_iter
+            # A number for `reg_covar` may take away on the way to the end what was gained before.
+    return None, n_done
 
 
 def _first_step(problem: em.Problem, candidate: MixtureParameters, rows: RowsInMemory) -> em.State | None:
@@ -251,7 +273,7 @@ def _candidates(
         (split.gain - cost, (i, j), split)
         for cost, i, j in cheapest
         for split in splits[:_SPLITS]
-        if split.component not in (i, j)
+        if split.component not in (i, j) and split.gain > _SHARE_OF_COST * cost
     ]
     pairs.sort(key=lambda pair: -pair[0])
     tried: Counter[int] = Counter()
@@ -358,21 +380,23 @@ def _split(
     covariance = np.atleast_2d(np.cov(z.T, aweights=weight, bias=True))
     frame = family.frame(center, covariance)
     y = frame.points_to_frame(z)
-    penalty = Regularization.automatic(frame, float(weight.sum()))
-    alone = _local_bound(family, frame, penalty, z, y, weight, np.ones((len(y), 1)), 1)
-    best: tuple[float, MixtureParameters] | None = None
-    for resp in _halves(y, rng):
-        together = _local_bound(family, frame, penalty, z, y, weight, resp, _SPLIT_STEPS)
-        if together is not None and (best is None or together[0] > best[0]):
-            best = together
-    if alone is None or best is None:
+    local = _LocalRows(
+        family, frame, Regularization.automatic(frame, float(weight.sum())), z, weight, family.features(y)
+    )
+    alone = local.run(local.assigned(np.ones((len(y), 1))), 1)
+    tried = [local.run(local.assigned(resp), _FIRST_SPLIT_STEPS) for resp in _halves(y, rng)]
+    found = [one for one in tried if one is not None]
+    if alone is None or not found:
         return None
-    two = best[1].to_data(frame)
+    best = local.run(max(found, key=lambda one: one.bound).statistics, _SPLIT_STEPS)
+    if best is None:
+        return None
+    two = best.parameters.to_data(frame)
     means = two.means
     if parameters.family.shared:
         means = linalg.solve_triangular(parameters.precisions_cholesky, means.T, trans="T").T
     covariances = None if parameters.family.shared else two.covariances
-    return Split(component, best[0] - alone[0], two.weights, means, covariances)
+    return Split(component, best.bound - alone.bound, two.weights, means, covariances)
 
 
 def _halves(y: Floats, rng: np.random.Generator) -> Iterator[Floats]:
@@ -384,28 +408,43 @@ def _halves(y: Floats, rng: np.random.Generator) -> Iterator[Floats]:
         yield np.column_stack([value > 0.0, value <= 0.0]).astype(np.float64)
 
 
-def _local_bound(
-    family: CovarianceFamily,
-    frame: Frame,
-    penalty: Regularization,
-    z: Floats,
-    y: Floats,
-    weight: Floats,
-    resp: Floats,
-    n_steps: int,
-) -> tuple[float, MixtureParameters] | None:
-    """Run a few EM steps on rows from given responsibilities; return the mean log-likelihood and the mixture."""
-    statistics: SufficientStatistics = statistics_of_responsibilities(family, y, resp, weight)
-    parameters: MixtureParameters | None = None
-    bound = float("-inf")
-    for _ in range(n_steps + 1):
-        found = moments(family, statistics, penalty)
-        if len(degenerate_components(family, found, statistics.component_weights)):
-            break
-        try:
-            following = factored(family, found)
-        except SingularCovarianceError:
-            break
-        statistics = e_step(z, weight, PassModel(following, frame, Kernel.FLOAT64))
-        parameters, bound = following, statistics.log_likelihood / statistics.sum_weight
-    return None if parameters is None else (bound, parameters)
+@dataclass(frozen=True)
+class _LocalFit:
+    """A mixture fitted to the rows of one component: its mean log-likelihood, and the statistics under it."""
+
+    parameters: MixtureParameters
+    bound: float
+    statistics: SufficientStatistics
+
+
+@dataclass(frozen=True)
+class _LocalRows:
+    """The rows of one component, in a frame that makes them white."""
+
+    family: CovarianceFamily
+    frame: Frame
+    penalty: Regularization
+    z: Floats
+    weight: Floats
+    features: Floats
+
+    def assigned(self, resp: Floats) -> SufficientStatistics:
+        """Return the statistics of given responsibilities, shape (n, K)."""
+        sums = (resp * self.weight[:, np.newaxis]).T @ self.features
+        shift = np.zeros((resp.shape[1], self.z.shape[1]))
+        return SufficientStatistics(sums, shift, 0.0, float(self.weight.sum()))
+
+    def run(self, statistics: SufficientStatistics, n_steps: int) -> _LocalFit | None:
+        """Run EM steps from statistics until a component degenerates; None where that is at once."""
+        fit: _LocalFit | None = None
+        for _ in range(n_steps):
+            found = moments(self.family, statistics, self.penalty)
+            if len(degenerate_components(self.family, found, statistics.component_weights)):
+                break
+            try:
+                parameters = factored(self.family, found)
+            except SingularCovarianceError:
+                break
+            statistics = e_step(self.z, self.weight, PassModel(parameters, self.frame, Kernel.FLOAT64))
+            fit = _LocalFit(parameters, statistics.log_likelihood / statistics.sum_weight, statistics)
+        return fit

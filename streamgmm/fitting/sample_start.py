@@ -31,19 +31,20 @@ _KINDS = (("k-means++", False), ("k-means++", True), ("kmeans", False), ("random
 _STEPS = 10
 #: Runs that are converged, the grown one among them, and those of them that are improved for one restart.
 _FINALISTS, _IMPROVED = 3, 2
-#: The part of a search's rows on which mixtures are grown.
+#: The part of a search's rows on which mixtures are grown, and seeds run at first.
 _GROWTH_PART = 8
-#: A fit is grown again so often at most, and until that has failed so many times in a row.
-_MOST_GROWTHS, _FAILED_GROWTHS = 8, 2
+#: A fit is grown again so often at most, in half of the steps, and until that has failed so many times in a row.
+_MOST_GROWTHS, _FAILED_GROWTHS = 8, 4
 #: Rows of the sample for each free parameter, at the end of a search and while it goes on. (About 11 at the end were
 #: seen to lead to spurious optima.)
 ROWS_PER_PARAMETER, _SEARCH_ROWS_PER_PARAMETER = 100, 50
 #: Where these are a large part of all rows, a search takes fewer: at most this share, but so many for each parameter.
 _LARGEST_SHARE, _FEWEST_PER_PARAMETER = 1 / 8, 10
-#: Smallest number of rows to search on, and K * F * rows of one step at most: some hundredths of a second.
-_SMALLEST_SEARCH, _STEP_WORK = 5_000, 300_000_000
+#: Smallest number of rows to search on, and K * F * rows of one step: at least, where there are so many rows, a few
+#: thousandths of a second (fewer cost hardly less), and at most some hundredths.
+_SMALLEST_SEARCH, _LEAST_STEP_WORK, _STEP_WORK = 5_000, 10_000_000, 300_000_000
 #: What a search may cost: so many passes over the full data, or this much (K * F * rows), whatever is more.
-_SEARCH_PASSES, _SEARCH_WORK = 20, 20_000_000_000
+_SEARCH_PASSES, _SEARCH_WORK = 20, 40_000_000_000
 #: EM steps that seeds, growth and the first fits take, and those of growing a fit again, about.
 _STEPS_BEFORE, _STEPS_OF_GROWTH = 100, 60
 #: Steps to converge a fit, at most.
@@ -131,9 +132,10 @@ def n_search_rows(search: Search, rows_per_parameter: int) -> int:
     n_components, n_features = search.n_components, search.problem.frame.n_features
     n_parameters = n_free_parameters(search.covariance_type, n_components, n_features)
     share = rows_per_parameter / _SEARCH_ROWS_PER_PARAMETER
+    wanted = max(rows_per_parameter * n_parameters, share * _LEAST_STEP_WORK / search.work_per_row)
     few = share * max(_LARGEST_SHARE * search.n_rows, _FEWEST_PER_PARAMETER * n_parameters)
     affordable = share * _STEP_WORK / search.work_per_row
-    return max(_SMALLEST_SEARCH, int(min(rows_per_parameter * n_parameters, few, affordable)))
+    return max(_SMALLEST_SEARCH, int(min(wanted, few, affordable)))
 
 
 def n_free_parameters(covariance_type: str, n_components: int, n_features: int) -> int:
@@ -171,10 +173,14 @@ def _searched(search: Search, rows: RowsInMemory) -> list[em.State]:
     if len(finalists) == 1 and len(converged) >= _FINALISTS:
         # From seeds of different kinds to one optimum: there is hardly a better one.
         return _undecided(search.on(rows), [finalists[0].safe], rows)
-    improved = [
-        _improved(search, state, part, seed=search.seed + number)
-        for number, state in enumerate(finalists[: _IMPROVED * search.n_init])
-    ]
+    work = max(_SEARCH_WORK, _SEARCH_PASSES * search.n_rows * search.work_per_row)
+    n_steps = int(work / (search.work_per_row * len(part))) - _STEPS_BEFORE
+    improved: list[em.State] = []
+    for number, state in enumerate(finalists[: _IMPROVED * search.n_init]):
+        if improved and n_steps < _STEPS_OF_GROWTH and search.n_init == 1:
+            break
+        better, n_steps = _improved(search, state, part, seed=search.seed + number, n_steps=n_steps)
+        improved.append(better)
     return _undecided(search.on(rows), [state.safe for state in _different(problem, improved, part)], rows)
 
 
@@ -185,21 +191,37 @@ def _complete(search: Search, state: em.State, rows: RowsInMemory) -> em.State:
     return grown(search.on(rows), state, rows, search.n_components, seed=search.seed)
 
 
-def _improved(search: Search, state: em.State, rows: RowsInMemory, *, seed: int) -> em.State:
-    """Grow a fit again from fewer components until that has failed twice, then relocate components one by one."""
+def _improved(search: Search, state: em.State, rows: RowsInMemory, *, seed: int, n_steps: int) -> tuple[em.State, int]:
+    """Grow a fit again from fewer components until that fails, then relocate components one by one.
+
+    Parameters
+    ----------
+    search : Search
+    state : State
+        A fit to these rows.
+    rows : RowsInMemory
+    seed : int
+    n_steps : int
+        EM steps that this may take, about.
+
+    Returns
+    -------
+    state : State
+    n_steps : int
+        Those that are left.
+    """
     problem = search.on(rows)
-    work = max(_SEARCH_WORK, _SEARCH_PASSES * search.n_rows * search.work_per_row)
-    steps = work / (search.work_per_row * len(rows)) - _STEPS_BEFORE
-    n_growths = int(np.clip(steps / (_IMPROVED * _STEPS_OF_GROWTH), 1, _MOST_GROWTHS))
-    failed = 0
+    n_growths = int(np.clip(n_steps // (2 * _STEPS_OF_GROWTH), 1, _MOST_GROWTHS))
     part = rows.first(max(len(rows) // _GROWTH_PART, _SMALLEST_SEARCH))
+    failed = 0
     for number in range(n_growths):
         again = regrown(problem, state, rows, part, tol=_SEARCH_TOL, seed=_MOST_GROWTHS * seed + number)
+        n_steps -= _STEPS_OF_GROWTH
         failed = failed + 1 if again is state else 0
         state = again
         if failed == _FAILED_GROWTHS:
             break
-    return relocated(problem, state, rows, tol=_SEARCH_TOL, seed=seed)
+    return relocated(problem, state, rows, tol=_SEARCH_TOL, seed=seed, n_steps=max(n_steps, 1))
 
 
 def _undecided(problem: em.Problem, beginnings: list[MixtureParameters], rows: RowsInMemory) -> list[em.State]:
@@ -251,7 +273,7 @@ def _halved(search: Search, rows: RowsInMemory) -> list[em.State]:
     """Run many seeds, each time for a few steps on more rows, and drop the worse half."""
     n_seeds = _SEEDS * search.n_init
     seeds = np.random.RandomState(search.seed).randint(2**31 - 1, size=n_seeds)
-    part = rows.first(max(len(rows) // 4, _SMALLEST_SEARCH))
+    part = rows.first(max(len(rows) // _GROWTH_PART, _SMALLEST_SEARCH))
     states = []
     for number, seed in enumerate(seeds):
         init_params, white = _KINDS[number % len(_KINDS)]
@@ -264,7 +286,7 @@ def _halved(search: Search, rows: RowsInMemory) -> list[em.State]:
     while len(states) > _FINALISTS:
         states = sorted(states, key=lambda state: -state.lower_bound)[: max(_FINALISTS, len(states) // 2)]
         if len(states) > _FINALISTS:
-            part = rows.first(max(2 * len(part), len(rows) // 2))
+            part = rows.first(2 * len(part))
             states = [_short_run(search.on(part), state.safe, part) for state in states]
     return sorted(states, key=lambda state: -state.lower_bound)
 

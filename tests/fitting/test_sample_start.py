@@ -62,7 +62,7 @@ def test_a_bad_optimum_is_left(improve, covariance_type, three_clusters):
     better = state
     for seed in range(4):
         if improve == "relocated":
-            better = relocated(problem, better, rows, tol=1e-5, seed=seed)
+            better, _ = relocated(problem, better, rows, tol=1e-5, seed=seed, n_steps=1000)
         else:
             better = regrown(problem, better, rows, rows, tol=1e-5, seed=seed)
     assert better.lower_bound > state.lower_bound + 0.1
@@ -71,8 +71,8 @@ def test_a_bad_optimum_is_left(improve, covariance_type, three_clusters):
 
 def test_a_good_optimum_is_kept(covariance_type, three_clusters):
     problem, state, rows = a_bad_optimum(three_clusters, covariance_type)
-    best = relocated(problem, state, rows, tol=1e-5, seed=0)
-    assert relocated(problem, best, rows, tol=1e-5, seed=1) is best
+    best, _ = relocated(problem, state, rows, tol=1e-5, seed=0, n_steps=1000)
+    assert relocated(problem, best, rows, tol=1e-5, seed=1, n_steps=1000)[0] is best
     assert regrown(problem, best, rows, rows, tol=1e-5, seed=1) is best
 
 

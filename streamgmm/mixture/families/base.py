@@ -1,6 +1,7 @@
 """What a covariance family has to say; everything else in the package is written against this."""
 
 from abc import ABC, abstractmethod
+from functools import cache
 from typing import ClassVar
 
 import numpy as np
@@ -39,10 +40,7 @@ class CovarianceFamily(ABC):
 
     def factor_pairs(self, n_features: int) -> tuple[Integers, Integers]:
         """Return the two factors of each feature phi, in order."""
-        n_left, n_factors = self.n_factors(n_features)
-        left = np.concatenate([np.full(n_factors - i, i) for i in range(n_left)])
-        right = np.concatenate([np.arange(i, n_factors) for i in range(n_left)])
-        return left.astype(np.int64), right.astype(np.int64)
+        return _factor_pairs(*self.n_factors(n_features))
 
     def features(self, z: Floats) -> Floats:
         """Return phi of each row, shape (n, F): the definition, for small n."""
@@ -165,6 +163,14 @@ class CovarianceFamily(ABC):
     @abstractmethod
     def precisions_cholesky_to_data(self, precisions_cholesky: Floats, frame: Frame) -> Floats:
         """Map U from the frame's coordinates to the data's."""
+
+
+@cache
+def _factor_pairs(n_left: int, n_factors: int) -> tuple[Integers, Integers]:
+    left = np.concatenate([np.full(n_factors - i, i) for i in range(n_left)]).astype(np.int64)
+    right = np.concatenate([np.arange(i, n_factors) for i in range(n_left)]).astype(np.int64)
+    left.flags.writeable = right.flags.writeable = False
+    return left, right
 
 
 def cholesky_of_inverse(covariance: Floats, component: int | None) -> Floats:
