@@ -27,8 +27,8 @@ from streamgmm.rows.base import Rows
 _SMALLEST_SAMPLE = 10_000
 #: The share of all rows that the sample has, where memory allows and a search does not want more.
 _SHARE_OF_ROWS = 1 / 4
-#: The share that surrogate steps begin with, where a hundred rows for each parameter are fewer: cheap next to a pass.
-_SURROGATE_SHARE = 1 / 16
+#: Surrogate steps begin with so many rows for each parameter, or with this share of all, which is cheap next to a pass.
+_SURROGATE_ROWS_PER_PARAMETER, _SURROGATE_SHARE = 25, 1 / 16
 #: Bytes that the sample may take, where no memory limit is given; with one, an eighth of it.
 _SAMPLE_BYTES = 128 * 2**20
 #: Rows of the sample that a component is seeded again from.
@@ -36,7 +36,7 @@ _SEED_ROWS = 10_000
 #: The quantile of |z_j| that counts as the reach of the rows.
 _REACH_QUANTILE = 0.999
 #: A sample with fewer rows for each free parameter knows the likelihood's curvature too badly for surrogate steps.
-_SURROGATE_ROWS_PER_PARAMETER = 10
+_FEWEST_FOR_SURROGATE = 10
 
 
 @dataclass(frozen=True)
@@ -139,10 +139,10 @@ class Preparation:
         if not settings.accelerate:
             return em.PlainEM()
         n_parameters = n_free_parameters(*settings.n_parameters_for, self.rows.n_features)
-        if self.surveyed.complete or len(sample) < _SURROGATE_ROWS_PER_PARAMETER * n_parameters:
+        if self.surveyed.complete or len(sample) < _FEWEST_FOR_SURROGATE * n_parameters:
             return Anderson()
-        n_rows = max(ROWS_PER_PARAMETER * n_parameters, int(_SURROGATE_SHARE * self.surveyed.n_used))
-        return Surrogate(sample, min(n_rows, len(sample)), settings.tol)
+        n_rows = max(_SURROGATE_ROWS_PER_PARAMETER * n_parameters, int(_SURROGATE_SHARE * self.surveyed.n_used))
+        return Surrogate(sample, min(n_rows, len(sample)), self.surveyed.n_used, settings.tol)
 
 
 def prepare(rows: Rows, candidates: Sequence[Settings]) -> Preparation:

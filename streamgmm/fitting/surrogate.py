@@ -34,8 +34,8 @@ from streamgmm.mixture.e_step import PassModel
 from streamgmm.mixture.precision import Kernel
 from streamgmm.mixture.statistics import SufficientStatistics
 
-#: Most steps on the surrogate between two passes.
-_MAX_STEPS = 100
+#: Steps on the surrogate between two passes: what they cost is so many passes at most, but some are always done.
+_MOST_PASSES, _FEWEST_STEPS, _MOST_STEPS = 4, 10, 100
 #: The surrogate is solved to this share of what was gained on it.
 _RELATIVE_GAP = 0.02
 #: How many times more rows the surrogate takes after a proposal was thrown away.
@@ -86,12 +86,15 @@ class Surrogate:
     sample : RowsInMemory
     n_rows : int
         How many of its rows are taken until a proposal is thrown away.
+    n_total : int
+        Rows of the full data.
     tol : float
         The surrogate is never solved to less than a tenth of this, nats per row.
     """
 
     sample: RowsInMemory
     n_rows: int
+    n_total: int
     tol: float
     guarded: bool = field(default=True, init=False)
 
@@ -130,7 +133,9 @@ class Surrogate:
         """Maximise the surrogate; None where the correction is so much that it has no maximum."""
         inner = replace(problem, float32_rows=False, repairs=False, tolerance=max(problem.tolerance, _TOLERANCE))
         state = em.init(step.parameters, scatter=step.statistics.scatter)
-        read = _corrected(problem, step, self.sample.first(memory.n_rows), memory.damping)
+        rows = self.sample.first(memory.n_rows)
+        read = _corrected(problem, step, rows, memory.damping)
+        n_steps = int(np.clip(_MOST_PASSES * self.n_total / len(rows), _FEWEST_STEPS, _MOST_STEPS))
         try:
             while state.stop_reason is None:
                 following = _advanced(inner, state, read)
@@ -142,7 +147,7 @@ class Surrogate:
                 state = following
                 gained = state.lower_bounds[-1] - state.lower_bounds[0]
                 state = em.stopped(
-                    inner, state, tol=max(0.1 * self.tol, _RELATIVE_GAP * gained, 1e-15), max_iter=_MAX_STEPS
+                    inner, state, tol=max(0.1 * self.tol, _RELATIVE_GAP * gained, 1e-15), max_iter=n_steps
                 )
         except SingularCovarianceError:
             return None

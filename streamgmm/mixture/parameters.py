@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -89,7 +90,13 @@ class MixtureParameters:
 
     def natural_parameters(self) -> Floats:
         """Return Theta, shape (K, F): the logits of a row are Theta @ phi(row)."""
-        return self.family.natural_parameters(self.weights, self.means, self.precisions_cholesky)
+        return self._natural_parameters
+
+    @cached_property
+    def _natural_parameters(self) -> Floats:
+        theta = self.family.natural_parameters(self.weights, self.means, self.precisions_cholesky)
+        theta.flags.writeable = False
+        return theta
 
     def full_precisions_cholesky(self) -> Floats:
         """Return every component's U as a matrix, shape (K, D, D)."""

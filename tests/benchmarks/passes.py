@@ -54,8 +54,8 @@ def bounds(data: DataSet, x: np.ndarray, way: str, seed: int) -> tuple[list[floa
     if way == "cold EM":
         keywords["init_params"] = "k-means++"
     states: list[State] = []
-    surrogates = 10**9 if way == "Anderson" else preparation._SURROGATE_ROWS_PER_PARAMETER
-    with warnings.catch_warnings(), mock.patch.object(preparation, "_SURROGATE_ROWS_PER_PARAMETER", surrogates):
+    surrogates = 10**9 if way == "Anderson" else preparation._FEWEST_FOR_SURROGATE
+    with warnings.catch_warnings(), mock.patch.object(preparation, "_FEWEST_FOR_SURROGATE", surrogates):
         warnings.simplefilter("ignore")
         model = GaussianMixture(data.n_components, callback=states.append, **keywords).fit(x)
     return [objective(data, x, state.safe) for state in states], model.fit_report_.in_memory

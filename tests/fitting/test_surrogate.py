@@ -71,7 +71,7 @@ def test_the_full_datas_optimum_is_its_fixed_point(setting):
     everything, sample, problem, parameters = setting
     state = em.run(problem, em.init(parameters), everything.read, Anderson(), tol=1e-12, max_iter=500)
     step = one_step(problem, everything, state.safe)
-    proposal = Surrogate(sample, len(sample), 1e-6).propose(problem, em.init(state.safe), step)
+    proposal = Surrogate(sample, len(sample), 12_000, 1e-6).propose(problem, em.init(state.safe), step)
     np.testing.assert_allclose(proposal.parameters.means, state.safe.means, atol=1e-5)
     assert proposal.gap < 1e-8
 
@@ -80,7 +80,7 @@ def test_its_gain_is_what_is_left_to_gain(setting):
     everything, sample, problem, parameters = setting
     best = em.run(problem, em.init(parameters), everything.read, Anderson(), tol=1e-12, max_iter=500).lower_bound
     step = one_step(problem, everything, parameters)
-    proposal = Surrogate(sample, len(sample), 1e-6).propose(problem, em.init(parameters), step)
+    proposal = Surrogate(sample, len(sample), 12_000, 1e-6).propose(problem, em.init(parameters), step)
     assert proposal.gap == pytest.approx(best - step.lower_bound, rel=0.5)
 
 
@@ -93,7 +93,7 @@ def test_where_it_has_no_maximum_it_is_damped(rng):
     everything = RowsInMemory(x, np.ones(len(x)))
     model = GaussianMixture(3, random_state=0, tol=1e-4).fit(x[:2000])
     step = one_step(problem, everything, model.parameters().to_frame(frame))
-    proposal = Surrogate(everything.first(500), 500, 1e-6).propose(problem, em.init(step.parameters), step)
+    proposal = Surrogate(everything.first(500), 500, 20_000, 1e-6).propose(problem, em.init(step.parameters), step)
     assert proposal.label == "surrogate"
     assert proposal.memory.damping > 0.0
     reached, by_em = (one_step(problem, everything, one).lower_bound for one in (proposal.parameters, step.updated))
@@ -102,7 +102,7 @@ def test_where_it_has_no_maximum_it_is_damped(rng):
 
 def test_after_a_rejection_more_rows_then_more_damping(setting):
     _, sample, _, _ = setting
-    surrogate = Surrogate(sample, len(sample) // 4, 1e-6)
+    surrogate = Surrogate(sample, len(sample) // 4, 12_000, 1e-6)
     first = surrogate.rejected(Memory(n_rows=len(sample) // 4, predicted=1.0))
     assert (first.n_rows, first.damping) == (len(sample), 0.0)
     second = surrogate.rejected(replace(first, predicted=1.0))
@@ -123,7 +123,7 @@ def test_it_saves_readings(covariance_type, rng):
     x[:, 0] += 4.0 * (np.arange(40_000) % 5)
     keywords = {"covariance_type": covariance_type, "random_state": 0, "tol": 1e-7}
     fast = out_of_core(x, 5, **keywords)
-    with mock.patch.object(preparation, "_SURROGATE_ROWS_PER_PARAMETER", 10**9):
+    with mock.patch.object(preparation, "_FEWEST_FOR_SURROGATE", 10**9):
         anderson = out_of_core(x, 5, **keywords)
     assert any(one.label == "surrogate" for one in fast.fit_report_.iterations)
     assert not any(one.label == "surrogate" for one in anderson.fit_report_.iterations)
@@ -138,7 +138,9 @@ def test_a_useless_sample_does_no_harm(rng):
     wrong = RowsInMemory(rng.normal(size=(3000, 3)) * 7.0, np.ones(3000))
     keywords = {"init_params": "k-means++", "random_state": 1, "tol": 1e-7, "max_iter": 1000}
     with mock.patch.object(
-        preparation.Preparation, "accelerator", lambda self, settings, sample: Surrogate(wrong, 3000, settings.tol)
+        preparation.Preparation,
+        "accelerator",
+        lambda self, settings, sample: Surrogate(wrong, 3000, 20_000, settings.tol),
     ):
         misled = out_of_core(x, 4, **keywords)
     plain = out_of_core(x, 4, accelerate=False, **keywords)

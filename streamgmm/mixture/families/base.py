@@ -5,7 +5,6 @@ from functools import cache
 from typing import ClassVar
 
 import numpy as np
-from scipy import linalg
 
 from streamgmm.exceptions import SingularCovarianceError
 from streamgmm.mixture.arrays import Floats, Integers
@@ -166,6 +165,14 @@ class CovarianceFamily(ABC):
 
 
 @cache
+def upper_triangle(n: int) -> tuple[Integers, Integers]:
+    """Return the indices (i, j), i <= j, of a matrix, row by row."""
+    rows, columns = np.triu_indices(n)
+    rows.flags.writeable = columns.flags.writeable = False
+    return rows, columns
+
+
+@cache
 def _factor_pairs(n_left: int, n_factors: int) -> tuple[Integers, Integers]:
     left = np.concatenate([np.full(n_factors - i, i) for i in range(n_left)]).astype(np.int64)
     right = np.concatenate([np.arange(i, n_factors) for i in range(n_left)]).astype(np.int64)
@@ -173,18 +180,36 @@ def _factor_pairs(n_left: int, n_factors: int) -> tuple[Integers, Integers]:
     return left, right
 
 
-def cholesky_of_inverse(covariance: Floats, component: int | None) -> Floats:
-    """Return the upper-triangular U with inv(covariance) = U U' for one matrix (D, D)."""
+def cholesky_of_inverse(covariances: Floats, *, shared: bool = False) -> Floats:
+    """Return the upper-triangular U with inv(covariance) = U U' of each matrix, shape (K, D, D)."""
     try:
-        lower = linalg.cholesky(covariance, lower=True)
-    except (linalg.LinAlgError, ValueError):
-        which = "the shared covariance" if component is None else f"the covariance of component {component}"
+        lower = np.linalg.cholesky(covariances)
+    except np.linalg.LinAlgError:
+        lower = np.full_like(covariances, np.nan)
+    if not np.isfinite(lower).all():
         raise SingularCovarianceError(
-            f"{which} is not positive definite: use reg_covar='auto', a larger reg_covar, fewer components, or drop "
-            "features that are constant or a combination of others"
-        ) from None
-    inverse: Floats = linalg.solve_triangular(lower, np.eye(len(covariance)), lower=True).T
-    return inverse
+            f"{'the shared covariance' if shared else _first_singular(covariances)} is not positive definite: use "
+            "reg_covar='auto', a larger reg_covar, fewer components, or drop features that are constant or a "
+            "combination of others"
+        )
+    # Forward substitution for all matrices at once: one call for each is what small fits would spend their time on.
+    inverse = np.zeros_like(lower)
+    for j in range(lower.shape[1]):
+        inverse[:, j, : j + 1] = -(lower[:, j : j + 1, :j] @ inverse[:, :j, : j + 1])[:, 0]
+        inverse[:, j, j] += 1.0
+        inverse[:, j, : j + 1] /= lower[:, j, j, np.newaxis]
+    return inverse.transpose(0, 2, 1)
+
+
+def _first_singular(covariances: Floats) -> str:
+    for k, covariance in enumerate(covariances):
+        try:
+            if np.isfinite(np.linalg.cholesky(covariance)).all():
+                continue
+        except np.linalg.LinAlgError:
+            pass
+        return f"the covariance of component {k}"
+    return "a covariance"
 
 
 def inverse_standard_deviations(variances: Floats) -> Floats:
@@ -201,7 +226,7 @@ def inverse_standard_deviations(variances: Floats) -> Floats:
 
 def unpacked_moments(packed: Floats, n_features: int) -> Floats:
     """Turn second moments (K, D(D+1)/2), each pair i <= j once, into symmetric matrices (K, D, D)."""
-    rows, columns = np.triu_indices(n_features)
+    rows, columns = upper_triangle(n_features)
     moments = np.empty((len(packed), n_features, n_features))
     moments[:, rows, columns] = packed
     moments[:, columns, rows] = packed

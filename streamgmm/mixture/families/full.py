@@ -3,7 +3,13 @@
 import numpy as np
 
 from streamgmm.mixture.arrays import Floats
-from streamgmm.mixture.families.base import LOG_2_PI, CovarianceFamily, cholesky_of_inverse, unpacked_moments
+from streamgmm.mixture.families.base import (
+    LOG_2_PI,
+    CovarianceFamily,
+    cholesky_of_inverse,
+    unpacked_moments,
+    upper_triangle,
+)
 from streamgmm.mixture.frame import Frame, whitening_frame
 from streamgmm.mixture.statistics import SufficientStatistics
 
@@ -28,7 +34,7 @@ class Full(CovarianceFamily):
             - 0.5 * (n_features * LOG_2_PI + (standardised**2).sum(axis=1))
         )
         theta[:, 1 : 1 + n_features] = np.einsum("kij,kj->ki", precisions_cholesky, standardised)
-        rows, columns = np.triu_indices(n_features)
+        rows, columns = upper_triangle(n_features)
         # Each pair i < j stands once in phi and twice in z' P z.
         theta[:, 1 + n_features :] = precisions[:, rows, columns] * np.where(rows == columns, -0.5, -1.0)
         return theta
@@ -46,7 +52,7 @@ class Full(CovarianceFamily):
         return np.eye(n_features)
 
     def precisions_cholesky(self, covariances: Floats) -> Floats:
-        return np.stack([cholesky_of_inverse(covariance, k) for k, covariance in enumerate(covariances)])
+        return cholesky_of_inverse(covariances)
 
     def precisions(self, precisions_cholesky: Floats) -> Floats:
         return precisions_cholesky @ precisions_cholesky.transpose(0, 2, 1)

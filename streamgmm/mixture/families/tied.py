@@ -46,13 +46,14 @@ class Tied(Full):
         return 1
 
     def precisions_cholesky(self, covariances: Floats) -> Floats:
-        return cholesky_of_inverse(covariances, None)
+        factor: Floats = cholesky_of_inverse(covariances[np.newaxis], shared=True)[0]
+        return factor
 
     def precisions(self, precisions_cholesky: Floats) -> Floats:
         return precisions_cholesky @ precisions_cholesky.T
 
     def covariances_of_precisions(self, precisions: Floats) -> Floats:
-        factor = cholesky_of_inverse(precisions, None)
+        factor: Floats = cholesky_of_inverse(precisions[np.newaxis], shared=True)[0]
         return factor @ factor.T
 
     def log_det_precisions_cholesky(self, precisions_cholesky: Floats, n_features: int) -> Floats:
