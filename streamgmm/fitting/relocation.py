@@ -47,6 +47,8 @@ _GROWTH_TRIES, _GROWTH_STEPS, _GROWTH_TOL = 2, 8, 1e-3
 _SMALLEST_GAIN = 1e-4
 #: Steps to converge one that is kept.
 _CONVERGED_STEPS = 60
+#: A fit is given up if after some steps it is not worth having even with so many times what seems to be left to gain.
+_FEWEST_GAINS, _HOPE = 4, 5.0
 #: EM steps that take as long as to find out how all components split, about.
 _STEPS_OF_SPLITS = 10
 
@@ -173,7 +175,9 @@ def regrown(
                 tol=_GROWTH_TOL, max_iter=_GROWTH_STEPS,
             )  # fmt: skip
         again = grown(problem, fewer, part, n_components, seed=seed)
-        ended = _continued(problem, em.init(again.safe), rows, float("inf"), tol, _CONVERGED_STEPS)
+        ended = _continued(
+            problem, em.init(again.safe), rows, worth=state.lower_bound, tol=tol, max_iter=_CONVERGED_STEPS
+        )
     except SingularCovarianceError:
         return state
     if ended is None or ended.safe.n_components < n_components:
@@ -214,7 +218,8 @@ def _first_better(
     n_done = _STEPS_OF_SPLITS
     trials: list[em.State] = []
     for candidate in _candidates(problem, state.best, rows, rng):
-        trial = _continued(problem, _first_step(problem, candidate, rows), rows, bound, tol, _FIRST_STEPS)
+        beginning = _first_step(problem, candidate, rows)
+        trial = _continued(problem, beginning, rows, worth=bound, tol=tol, max_iter=_FIRST_STEPS, enough=bound)
         if trial is None:
             continue
         n_done += trial.n_iter
@@ -224,12 +229,12 @@ def _first_better(
         trials.append(trial)
     trials.sort(key=lambda trial: -trial.lower_bound)
     for trial in trials[: _TRIES // 2]:
-        found = _continued(problem, trial, rows, bound, tol, _TRIAL_STEPS)
+        found = _continued(problem, trial, rows, worth=bound, tol=tol, max_iter=_TRIAL_STEPS, enough=bound)
         if found is None:
             continue
         n_done += found.n_iter
         if found.lower_bound >= bound:
-            better = _continued(problem, found, rows, float("inf"), tol, _CONVERGED_STEPS)
+            better = _continued(problem, found, rows, worth=bound, tol=tol, max_iter=_CONVERGED_STEPS)
             if better is not None and better.lower_bound >= bound:
                 return better, n_done + better.n_iter
             # A number for `reg_covar` may take away on the way to the end what was gained before.
@@ -248,16 +253,28 @@ def _first_step(problem: em.Problem, candidate: MixtureParameters, rows: RowsInM
 
 
 def _continued(
-    problem: em.Problem, state: em.State | None, rows: RowsInMemory, bound: float, tol: float, max_iter: int
+    problem: em.Problem,
+    state: em.State | None,
+    rows: RowsInMemory,
+    *,
+    worth: float,
+    tol: float,
+    max_iter: int,
+    enough: float = float("inf"),
 ) -> em.State | None:
-    """Go on with EM until the bound is reached, `max_iter` steps are done, or the fit is over; None where it fails."""
+    """Go on with EM until the fit is over, `max_iter` steps are done, or its bound is `enough`.
+
+    None where it fails, or where it won't come to be `worth` anything by its own estimate of what is left to gain.
+    """
     if state is None or state.stop_reason is StopReason.DEGENERATE:
         return None
     problem = replace(problem, repairs=False)
     state = replace(state, stop_reason=None)
     try:
-        while state.stop_reason is None and state.lower_bound < bound:
+        while state.stop_reason is None and state.lower_bound < enough:
             state = em.iterated(problem, state, rows.read, Anderson(), tol=tol, max_iter=max_iter)
+            if len(state.gains) >= _FEWEST_GAINS and state.lower_bound + _HOPE * state.gap < worth:
+                return None
     except SingularCovarianceError:
         return None
     return state

@@ -23,18 +23,14 @@ from streamgmm.mixture.families import FAMILIES
 from streamgmm.mixture.frame import Frame
 from streamgmm.mixture.parameters import MixtureParameters
 
-#: Seeds for each restart that is asked for.
-_SEEDS = 8
 #: The kinds of seeds, in turn: how centres are drawn, and whether distances are those of the white frame.
 _KINDS = (("k-means++", False), ("k-means++", True), ("kmeans", False), ("random_from_data", False))
 #: EM steps between halvings.
 _STEPS = 10
-#: Runs that are converged, the grown one among them, and those of them that are improved for one restart.
-_FINALISTS, _IMPROVED = 3, 2
 #: The part of a search's rows on which mixtures are grown, and seeds run at first.
 _GROWTH_PART = 8
 #: A fit is grown again so often at most, in half of the steps, and until that has failed so many times in a row.
-_MOST_GROWTHS, _FAILED_GROWTHS = 8, 4
+_MOST_GROWTHS, _FAILED_GROWTHS = 8, 3
 #: Rows of the sample for each free parameter, at the end of a search and while it goes on. (About 11 at the end were
 #: seen to lead to spurious optima.)
 ROWS_PER_PARAMETER, _SEARCH_ROWS_PER_PARAMETER = 100, 50
@@ -57,6 +53,34 @@ _STANDARD_ERRORS = 2.0
 _SEARCH_TOL = 1e-4
 #: Largest error of a row's log-density by float64 products in a search, nats.
 SEARCH_TOLERANCE = 1e-5
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How much is tried.
+
+    Attributes
+    ----------
+    n_seeds : int
+    n_finalists : int
+        Runs that are converged, the grown one among them.
+    n_improved : int
+        Those of them that are improved.
+    """
+
+    n_seeds: int
+    n_finalists: int
+    n_improved: int
+
+    def times(self, n_init: int) -> Effort:
+        """Return the effort of several restarts."""
+        return Effort(*(n_init * one for one in (self.n_seeds, self.n_finalists, self.n_improved)))
+
+
+#: For one restart; more where a search may take so many steps.
+_EFFORT, _MORE_EFFORT, _MANY_STEPS = Effort(8, 3, 2), Effort(12, 4, 3), 1000
+#: Fits that go on together on the full data, at most, where the sample can't tell them apart.
+_MOST_UNDECIDED = 3
 
 
 @dataclass(frozen=True)
@@ -164,19 +188,20 @@ def _searched(search: Search, rows: RowsInMemory) -> list[em.State]:
     """Return the best fits of the sample, the best first."""
     part = rows.first(n_search_rows(search, _SEARCH_ROWS_PER_PARAMETER))
     problem = search.on(part)
-    runs = [*_grown(search, part), *_halved(search, part)[: _FINALISTS - 1]]
+    work = max(_SEARCH_WORK, _SEARCH_PASSES * search.n_rows * search.work_per_row)
+    n_steps = int(work / (search.work_per_row * len(part))) - _STEPS_BEFORE
+    effort = (_EFFORT if n_steps < _MANY_STEPS else _MORE_EFFORT).times(search.n_init)
+    runs = [*_grown(search, part), *_halved(search, part, effort)[: effort.n_finalists - 1]]
     converged = [_converged(problem, state.safe, part) for state in runs]
     # A run that has lost components is second to any that has not.
     most = max(state.safe.n_components for state in converged)
     converged = [state for state in converged if state.safe.n_components == most]
     finalists = _different(problem, converged, part)
-    if len(finalists) == 1 and len(converged) >= _FINALISTS:
+    if len(finalists) == 1 and len(converged) >= effort.n_finalists:
         # From seeds of different kinds to one optimum: there is hardly a better one.
         return _undecided(search.on(rows), [finalists[0].safe], rows)
-    work = max(_SEARCH_WORK, _SEARCH_PASSES * search.n_rows * search.work_per_row)
-    n_steps = int(work / (search.work_per_row * len(part))) - _STEPS_BEFORE
     improved: list[em.State] = []
-    for number, state in enumerate(finalists[: _IMPROVED * search.n_init]):
+    for number, state in enumerate(finalists[: effort.n_improved]):
         if improved and n_steps < _STEPS_OF_GROWTH and search.n_init == 1:
             break
         better, n_steps = _improved(search, state, part, seed=search.seed + number, n_steps=n_steps)
@@ -233,7 +258,7 @@ def _undecided(problem: em.Problem, beginnings: list[MixtureParameters], rows: R
         for state, (mean, spread) in zip(others, _differences(problem, best, others, rows), strict=True)
         if mean < _STANDARD_ERRORS * spread / np.sqrt(len(rows))
     ]
-    return [best, *close[: _FINALISTS - 1]]
+    return [best, *close[: _MOST_UNDECIDED - 1]]
 
 
 def _different(problem: em.Problem, states: list[em.State], rows: RowsInMemory) -> list[em.State]:
@@ -269,10 +294,9 @@ def _grown(search: Search, rows: RowsInMemory) -> list[em.State]:
     return [state] if state.safe.n_components == search.n_components else []
 
 
-def _halved(search: Search, rows: RowsInMemory) -> list[em.State]:
+def _halved(search: Search, rows: RowsInMemory, effort: Effort) -> list[em.State]:
     """Run many seeds, each time for a few steps on more rows, and drop the worse half."""
-    n_seeds = _SEEDS * search.n_init
-    seeds = np.random.RandomState(search.seed).randint(2**31 - 1, size=n_seeds)
+    seeds = np.random.RandomState(search.seed).randint(2**31 - 1, size=effort.n_seeds)
     part = rows.first(max(len(rows) // _GROWTH_PART, _SMALLEST_SEARCH))
     states = []
     for number, seed in enumerate(seeds):
@@ -283,9 +307,10 @@ def _halved(search: Search, rows: RowsInMemory) -> list[em.State]:
         except SingularCovarianceError:
             if number == len(seeds) - 1 and not states:
                 raise
-    while len(states) > _FINALISTS:
-        states = sorted(states, key=lambda state: -state.lower_bound)[: max(_FINALISTS, len(states) // 2)]
-        if len(states) > _FINALISTS:
+    n_left = effort.n_finalists
+    while len(states) > n_left:
+        states = sorted(states, key=lambda state: -state.lower_bound)[: max(n_left, len(states) // 2)]
+        if len(states) > n_left:
             part = rows.first(2 * len(part))
             states = [_short_run(search.on(part), state.safe, part) for state in states]
     return sorted(states, key=lambda state: -state.lower_bound)

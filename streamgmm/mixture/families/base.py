@@ -5,6 +5,7 @@ from functools import cache
 from typing import ClassVar
 
 import numpy as np
+from scipy.linalg import lapack
 
 from streamgmm.exceptions import SingularCovarianceError
 from streamgmm.mixture.arrays import Floats, Integers
@@ -192,13 +193,8 @@ def cholesky_of_inverse(covariances: Floats, *, shared: bool = False) -> Floats:
             "reg_covar='auto', a larger reg_covar, fewer components, or drop features that are constant or a "
             "combination of others"
         )
-    # Forward substitution for all matrices at once: one call for each is what small fits would spend their time on.
-    inverse = np.zeros_like(lower)
-    for j in range(lower.shape[1]):
-        inverse[:, j, : j + 1] = -(lower[:, j : j + 1, :j] @ inverse[:, :j, : j + 1])[:, 0]
-        inverse[:, j, j] += 1.0
-        inverse[:, j, : j + 1] /= lower[:, j, j, np.newaxis]
-    return inverse.transpose(0, 2, 1)
+    # LAPACK itself: the checks of `scipy.linalg` take ten times as long as a small matrix.
+    return np.stack([lapack.dtrtri(one, lower=1)[0].T for one in lower])
 
 
 def _first_singular(covariances: Floats) -> str:
