@@ -24,10 +24,10 @@ from streamgmm.mixture.frame import Frame
 from streamgmm.mixture.parameters import MixtureParameters
 
 #: The kinds of seeds, in turn: how centres are drawn, and whether distances are those of the white frame.
-_KINDS = (("k-means++", False), ("k-means++", True), ("kmeans", False), ("random_from_data", False))
+_KINDS = (("k-means++", False), ("kmeans", True), ("k-means++", True), ("kmeans", False))
 #: EM steps between halvings.
 _STEPS = 10
-#: The part of a search's rows on which mixtures are grown, and seeds run at first.
+#: The part of a search's rows on which mixtures are grown.
 _GROWTH_PART = 8
 #: A fit is grown again so often at most, in half of the steps, and until that has failed so many times in a row.
 _MOST_GROWTHS, _FAILED_GROWTHS = 8, 3
@@ -66,19 +66,22 @@ class Effort:
         Runs that are converged, the grown one among them.
     n_improved : int
         Those of them that are improved.
+    part : int
+        Seeds are run at first on one of so many parts of the rows.
     """
 
     n_seeds: int
     n_finalists: int
     n_improved: int
+    part: int
 
     def times(self, n_init: int) -> Effort:
         """Return the effort of several restarts."""
-        return Effort(*(n_init * one for one in (self.n_seeds, self.n_finalists, self.n_improved)))
+        return Effort(n_init * self.n_seeds, n_init * self.n_finalists, n_init * self.n_improved, self.part)
 
 
 #: For one restart; more where a search may take so many steps.
-_EFFORT, _MORE_EFFORT, _MANY_STEPS = Effort(8, 3, 2), Effort(12, 4, 3), 1000
+_EFFORT, _MORE_EFFORT, _MANY_STEPS = Effort(8, 3, 2, part=8), Effort(16, 7, 2, part=2), 1000
 #: Fits that go on together on the full data, at most, where the sample can't tell them apart.
 _MOST_UNDECIDED = 3
 
@@ -206,7 +209,9 @@ def _searched(search: Search, rows: RowsInMemory) -> list[em.State]:
             break
         better, n_steps = _improved(search, state, part, seed=search.seed + number, n_steps=n_steps)
         improved.append(better)
-    return _undecided(search.on(rows), [state.safe for state in _different(problem, improved, part)], rows)
+    # What was improved on may still be the better one on more rows.
+    pool = _close(problem, _different(problem, [*improved, *finalists], part), part)
+    return _undecided(search.on(rows), [state.safe for state in pool], rows)
 
 
 def _complete(search: Search, state: em.State, rows: RowsInMemory) -> em.State:
@@ -250,15 +255,19 @@ def _improved(search: Search, state: em.State, rows: RowsInMemory, *, seed: int,
 
 
 def _undecided(problem: em.Problem, beginnings: list[MixtureParameters], rows: RowsInMemory) -> list[em.State]:
-    """Converge fits, and keep the best and those whose likelihood the rows can't tell from the best's."""
-    states = _different(problem, [_converged(problem, beginning, rows) for beginning in beginnings], rows)
+    """Converge fits, and keep the best and those that the rows can't tell from it, a few at most."""
+    states = [_converged(problem, beginning, rows) for beginning in beginnings]
+    return _close(problem, _different(problem, states, rows), rows)[:_MOST_UNDECIDED]
+
+
+def _close(problem: em.Problem, states: list[em.State], rows: RowsInMemory) -> list[em.State]:
+    """Keep of fits, the best first, those whose likelihood the rows can't tell from the best's."""
     best, *others = states
-    close = [
+    return [best] + [
         state
         for state, (mean, spread) in zip(others, _differences(problem, best, others, rows), strict=True)
         if mean < _STANDARD_ERRORS * spread / np.sqrt(len(rows))
     ]
-    return [best, *close[: _MOST_UNDECIDED - 1]]
 
 
 def _different(problem: em.Problem, states: list[em.State], rows: RowsInMemory) -> list[em.State]:
@@ -297,7 +306,7 @@ def _grown(search: Search, rows: RowsInMemory) -> list[em.State]:
 def _halved(search: Search, rows: RowsInMemory, effort: Effort) -> list[em.State]:
     """Run many seeds, each time for a few steps on more rows, and drop the worse half."""
     seeds = np.random.RandomState(search.seed).randint(2**31 - 1, size=effort.n_seeds)
-    part = rows.first(max(len(rows) // _GROWTH_PART, _SMALLEST_SEARCH))
+    part = rows.first(max(len(rows) // effort.part, _SMALLEST_SEARCH))
     states = []
     for number, seed in enumerate(seeds):
         init_params, white = _KINDS[number % len(_KINDS)]
