@@ -15,10 +15,10 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from streamgmm.exceptions import InputError, RowsError
-from streamgmm.fitting import em
 from streamgmm.fitting.fit import FitResult, fit
 from streamgmm.fitting.initialization import INIT_PARAMS, GivenStart
 from streamgmm.fitting.preparation import Settings
+from streamgmm.fitting.state import State
 from streamgmm.fitting.stopping import StopReason
 from streamgmm.memory import parse_memory_limit
 from streamgmm.mixture.arrays import Floats, Integers
@@ -96,7 +96,7 @@ class GaussianMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
         Memory that a process may use for rows, in bytes or as in "2GB": the rows are read in smaller pieces where that
         is needed, and data whose chunks can't be read within it is refused. None reads pieces of 64 MiB.
     callback : callable, default=None
-        Called with the state of the fit (`streamgmm.fitting.em.State`) after every iteration. What it raises ends the
+        Called with the state of the fit (`streamgmm.fitting.State`) after every iteration. What it raises ends the
         fit.
 
     Attributes
@@ -165,7 +165,7 @@ class GaussianMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
         verbose_interval: int = 1,
         missing: str = "raise",
         memory_limit: int | str | None = None,
-        callback: Callable[[em.State], None] | None = None,
+        callback: Callable[[State], None] | None = None,
     ) -> None:
         self.n_components = n_components
         self.covariance_type = covariance_type
@@ -216,7 +216,7 @@ class GaussianMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
         settings = self.settings(rows)
         with reporter(self.verbose, self.verbose_interval, self.max_iter) as report:
 
-            def after_iteration(state: em.State) -> None:
+            def after_iteration(state: State) -> None:
                 report(state)
                 if self.callback is not None:
                     self.callback(state)

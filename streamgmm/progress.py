@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 import numpy as np
 
-from streamgmm.fitting.em import State
+from streamgmm.fitting.state import State
 
 
 @contextmanager

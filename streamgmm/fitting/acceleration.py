@@ -14,7 +14,7 @@ import numpy as np
 from scipy import linalg
 
 from streamgmm.exceptions import SingularCovarianceError
-from streamgmm.fitting.em import Problem, Proposal, State, Step
+from streamgmm.fitting.state import Problem, Proposal, State, Step
 from streamgmm.fitting.stopping import convergence_rate
 from streamgmm.mixture.arrays import Floats
 from streamgmm.mixture.coordinates import coordinates, metric, mixture_of

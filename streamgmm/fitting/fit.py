@@ -15,6 +15,7 @@ from streamgmm.fitting.preparation import Preparation, Settings, prepare
 from streamgmm.fitting.rare import challenger
 from streamgmm.fitting.report import FitReport, reported
 from streamgmm.fitting.sample_start import best_starts
+from streamgmm.fitting.state import Problem, State
 from streamgmm.fitting.together import Candidate, ReadTogether, best_of, run_together
 from streamgmm.mixture.e_step import PassModel
 from streamgmm.mixture.parameters import MixtureParameters
@@ -38,12 +39,12 @@ class FitResult:
     """
 
     parameters: MixtureParameters
-    state: em.State
+    state: State
     n_missing: int
     report: FitReport
 
 
-def fit(rows: Rows, settings: Settings, callback: Callable[[em.State], None] | None = None) -> FitResult:
+def fit(rows: Rows, settings: Settings, callback: Callable[[State], None] | None = None) -> FitResult:
     """Fit a mixture to rows.
 
     Raises
@@ -62,12 +63,12 @@ def fit(rows: Rows, settings: Settings, callback: Callable[[em.State], None] | N
 
 def polished(
     prepared: Preparation,
-    problem: em.Problem,
+    problem: Problem,
     settings: Settings,
     starts: Sequence[MixtureParameters],
     costs: list[PassCost],
     began: float,
-    callback: Callable[[em.State], None] | None = None,
+    callback: Callable[[State], None] | None = None,
 ) -> FitResult:
     """Run EM on all rows from one start or several, which share the readings; return the best.
 

@@ -13,6 +13,7 @@ from streamgmm.fitting.acceleration import Anderson
 from streamgmm.fitting.e_step_pass import RowsInMemory
 from streamgmm.fitting.initialization import GivenStart
 from streamgmm.fitting.sample_start import ROWS_PER_PARAMETER, SEARCH_TOLERANCE, Search, n_free_parameters
+from streamgmm.fitting.state import Accelerator, Problem
 from streamgmm.fitting.surrogate import Surrogate
 from streamgmm.fitting.survey import Survey, survey
 from streamgmm.mixture.e_step import kernel_dtype
@@ -101,7 +102,7 @@ class Preparation:
         if statistics.n_missing and self.missing == "raise":
             raise self.rows.provenance.missing_values_error(statistics.first_missing, None, statistics.n_missing)
 
-    def problem(self, settings: Settings) -> em.Problem:
+    def problem(self, settings: Settings) -> Problem:
         """Choose coordinates, and say what regularises."""
         family = FAMILIES[settings.covariance_type]
         frame = family.frame(self.surveyed.mean, self.surveyed.covariance)
@@ -111,9 +112,9 @@ class Preparation:
         float32_rows = kernel_dtype(self.rows.dtype) == np.float32
         # Rounding must stay well under the tolerance, and need not be smaller than that.
         tolerance = min(max(FLOAT64_TOLERANCE, 0.1 * settings.tol), SEARCH_TOLERANCE)
-        return em.Problem(frame, regularization, reach, float32_rows, z, settings.seed, tolerance)
+        return Problem(frame, regularization, reach, float32_rows, z, settings.seed, tolerance)
 
-    def search(self, problem: em.Problem, settings: Settings, sample: RowsInMemory) -> Search:
+    def search(self, problem: Problem, settings: Settings, sample: RowsInMemory) -> Search:
         """Say what is to be started from a sample."""
         # Distances are measured in standard deviations of each feature, and in the data's own units for spherical
         # covariances, whose components are balls in those.
@@ -134,7 +135,7 @@ class Preparation:
             self.surveyed.sum_weight,
         )
 
-    def accelerator(self, settings: Settings, sample: RowsInMemory) -> em.Accelerator:
+    def accelerator(self, settings: Settings, sample: RowsInMemory) -> Accelerator:
         """Choose how to get from one pass to the next."""
         if not settings.accelerate:
             return em.PlainEM()

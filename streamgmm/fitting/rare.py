@@ -17,7 +17,8 @@ from streamgmm.exceptions import SingularCovarianceError
 from streamgmm.fitting import em
 from streamgmm.fitting.acceleration import Anderson
 from streamgmm.fitting.e_step_pass import RowsInMemory, UnlikelyRows
-from streamgmm.fitting.relocation import merges, without
+from streamgmm.fitting.merging import merges, without
+from streamgmm.fitting.state import Problem, State, Step
 from streamgmm.fitting.together import Candidate
 from streamgmm.mixture.arrays import Floats, Integers
 from streamgmm.mixture.parameters import MixtureParameters
@@ -68,7 +69,7 @@ def challenger(candidate: Candidate, unlikely: UnlikelyRows, sample: RowsInMemor
         float32_rows=False,
     )
     before = _tried(trial, candidate.state.safe, rows)
-    best: em.State | None = None
+    best: State | None = None
     for _, kept, freed in cheapest:
         try:
             beginning = _seeded(problem, step, kept, freed, z, weight)
@@ -97,7 +98,7 @@ def _gain(z: Floats, weight: Floats, log_prob: Floats, sum_weight: float) -> flo
     return float(weight.sum() / sum_weight * (own - share @ log_prob))
 
 
-def _group(problem: em.Problem, step: em.Step, unlikely: UnlikelyRows) -> Integers | None:
+def _group(problem: Problem, step: Step, unlikely: UnlikelyRows) -> Integers | None:
     """Find the closest group of rows in the frame's coordinates."""
     n_features = step.parameters.n_features
     few = max(_FEWEST, _TIMES_MIN_ROWS * step.parameters.family.min_rows(n_features))
@@ -119,7 +120,7 @@ def _with_unlikely(sample: RowsInMemory, unlikely: UnlikelyRows, sum_weight: flo
     )
 
 
-def _seeded(problem: em.Problem, step: em.Step, kept: int, freed: int, z: Floats, weight: Floats) -> MixtureParameters:
+def _seeded(problem: Problem, step: Step, kept: int, freed: int, z: Floats, weight: Floats) -> MixtureParameters:
     """Merge two components, and put a new one where a group of rows is."""
     family = step.parameters.family
     rest = without(problem, step, kept, freed)
@@ -136,7 +137,7 @@ def _seeded(problem: em.Problem, step: em.Step, kept: int, freed: int, z: Floats
     return MixtureParameters.from_covariances(family.name, weights, means, covariances)
 
 
-def _tried(problem: em.Problem, beginning: MixtureParameters, rows: RowsInMemory) -> em.State | None:
+def _tried(problem: Problem, beginning: MixtureParameters, rows: RowsInMemory) -> State | None:
     try:
         return em.run(problem, em.init(beginning), rows.read, Anderson(), tol=1e-6, max_iter=_STEPS)
     except SingularCovarianceError:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from streamgmm.fitting import em
+from streamgmm.fitting.state import State
 from streamgmm.fitting.stopping import StopReason
 from streamgmm.passes import PassCost
 
@@ -99,7 +99,7 @@ class FitReport:
 
 
 def reported(
-    state: em.State, *, tol: float, sample_size: int, in_memory: bool, cost: PassCost, seconds: float
+    state: State, *, tol: float, sample_size: int, in_memory: bool, cost: PassCost, seconds: float
 ) -> FitReport:
     """Make the report of a fit that is over."""
     if state.stop_reason is None:

@@ -16,8 +16,10 @@ from streamgmm.exceptions import SingularCovarianceError
 from streamgmm.fitting import em
 from streamgmm.fitting.acceleration import Anderson
 from streamgmm.fitting.e_step_pass import RowsInMemory
+from streamgmm.fitting.growth import grown, regrown
 from streamgmm.fitting.initialization import GivenStart, start
-from streamgmm.fitting.relocation import grown, regrown, relocated
+from streamgmm.fitting.relocation import relocated
+from streamgmm.fitting.state import Problem, State
 from streamgmm.mixture.e_step import evaluate
 from streamgmm.mixture.families import FAMILIES
 from streamgmm.mixture.frame import Frame
@@ -110,7 +112,7 @@ class Search:
         Of the full data.
     """
 
-    problem: em.Problem
+    problem: Problem
     covariance_type: str
     n_components: int
     init_params: str
@@ -128,7 +130,7 @@ class Search:
         n_features = self.problem.frame.n_features
         return self.n_components * len(FAMILIES[self.covariance_type].factor_pairs(n_features)[0])
 
-    def on(self, rows: RowsInMemory) -> em.Problem:
+    def on(self, rows: RowsInMemory) -> Problem:
         """Return the problem of fitting some of the rows: with the optimum of the full data, but for chance."""
         return replace(
             self.problem,
@@ -187,7 +189,7 @@ def best_starts(search: Search) -> list[MixtureParameters]:
     return [state.safe for state in _undecided(search.on(rows), beginnings, rows)]
 
 
-def _searched(search: Search, rows: RowsInMemory) -> list[em.State]:
+def _searched(search: Search, rows: RowsInMemory) -> list[State]:
     """Return the best fits of the sample, the best first."""
     part = rows.first(n_search_rows(search, _SEARCH_ROWS_PER_PARAMETER))
     problem = search.on(part)
@@ -203,7 +205,7 @@ def _searched(search: Search, rows: RowsInMemory) -> list[em.State]:
     if len(finalists) == 1 and len(converged) >= effort.n_finalists:
         # From seeds of different kinds to one optimum: there is hardly a better one.
         return _undecided(search.on(rows), [finalists[0].safe], rows)
-    improved: list[em.State] = []
+    improved: list[State] = []
     for number, state in enumerate(finalists[: effort.n_improved]):
         if improved and n_steps < _STEPS_OF_GROWTH and search.n_init == 1:
             break
@@ -214,14 +216,14 @@ def _searched(search: Search, rows: RowsInMemory) -> list[em.State]:
     return _undecided(search.on(rows), [state.safe for state in pool], rows)
 
 
-def _complete(search: Search, state: em.State, rows: RowsInMemory) -> em.State:
+def _complete(search: Search, state: State, rows: RowsInMemory) -> State:
     """Split components where some were lost to groups of too few rows."""
     if state.safe.n_components == search.n_components:
         return state
     return grown(search.on(rows), state, rows, search.n_components, seed=search.seed)
 
 
-def _improved(search: Search, state: em.State, rows: RowsInMemory, *, seed: int, n_steps: int) -> tuple[em.State, int]:
+def _improved(search: Search, state: State, rows: RowsInMemory, *, seed: int, n_steps: int) -> tuple[State, int]:
     """Grow a fit again from fewer components until that fails, then relocate components one by one.
 
     Parameters
@@ -254,13 +256,13 @@ def _improved(search: Search, state: em.State, rows: RowsInMemory, *, seed: int,
     return relocated(problem, state, rows, tol=_SEARCH_TOL, seed=seed, n_steps=max(n_steps, 1))
 
 
-def _undecided(problem: em.Problem, beginnings: list[MixtureParameters], rows: RowsInMemory) -> list[em.State]:
+def _undecided(problem: Problem, beginnings: list[MixtureParameters], rows: RowsInMemory) -> list[State]:
     """Converge fits, and keep the best and those that the rows can't tell from it, a few at most."""
     states = [_converged(problem, beginning, rows) for beginning in beginnings]
     return _close(problem, _different(problem, states, rows), rows)[:_MOST_UNDECIDED]
 
 
-def _close(problem: em.Problem, states: list[em.State], rows: RowsInMemory) -> list[em.State]:
+def _close(problem: Problem, states: list[State], rows: RowsInMemory) -> list[State]:
     """Keep of fits, the best first, those whose likelihood the rows can't tell from the best's."""
     best, *others = states
     return [best] + [
@@ -270,18 +272,16 @@ def _close(problem: em.Problem, states: list[em.State], rows: RowsInMemory) -> l
     ]
 
 
-def _different(problem: em.Problem, states: list[em.State], rows: RowsInMemory) -> list[em.State]:
+def _different(problem: Problem, states: list[State], rows: RowsInMemory) -> list[State]:
     """Sort fits, the best first, and leave out those that are at the same optimum as a better one."""
-    kept: list[em.State] = []
+    kept: list[State] = []
     for state in sorted(states, key=lambda state: -state.lower_bound):
         if all(spread > _SAME for _, spread in _differences(problem, state, kept, rows)):
             kept.append(state)
     return kept
 
 
-def _differences(
-    problem: em.Problem, state: em.State, others: list[em.State], rows: RowsInMemory
-) -> list[tuple[float, float]]:
+def _differences(problem: Problem, state: State, others: list[State], rows: RowsInMemory) -> list[tuple[float, float]]:
     """Return mean and standard deviation over rows of how much larger a fit's log-density is than each other's."""
     if not others:
         return []
@@ -295,7 +295,7 @@ def _differences(
     return found
 
 
-def _grown(search: Search, rows: RowsInMemory) -> list[em.State]:
+def _grown(search: Search, rows: RowsInMemory) -> list[State]:
     """Grow a mixture from one component."""
     part = rows.first(max(len(rows) // _GROWTH_PART, _SMALLEST_SEARCH))
     one = replace(search, n_components=1).begin(part, "random_from_data", white=False, seed=search.seed)
@@ -303,7 +303,7 @@ def _grown(search: Search, rows: RowsInMemory) -> list[em.State]:
     return [state] if state.safe.n_components == search.n_components else []
 
 
-def _halved(search: Search, rows: RowsInMemory, effort: Effort) -> list[em.State]:
+def _halved(search: Search, rows: RowsInMemory, effort: Effort) -> list[State]:
     """Run many seeds, each time for a few steps on more rows, and drop the worse half."""
     seeds = np.random.RandomState(search.seed).randint(2**31 - 1, size=effort.n_seeds)
     part = rows.first(max(len(rows) // effort.part, _SMALLEST_SEARCH))
@@ -325,9 +325,9 @@ def _halved(search: Search, rows: RowsInMemory, effort: Effort) -> list[em.State
     return sorted(states, key=lambda state: -state.lower_bound)
 
 
-def _short_run(problem: em.Problem, beginning: MixtureParameters, rows: RowsInMemory) -> em.State:
+def _short_run(problem: Problem, beginning: MixtureParameters, rows: RowsInMemory) -> State:
     return em.run(problem, em.init(beginning), rows.read, em.PlainEM(), tol=_SEARCH_TOL, max_iter=_STEPS)
 
 
-def _converged(problem: em.Problem, beginning: MixtureParameters, rows: RowsInMemory) -> em.State:
+def _converged(problem: Problem, beginning: MixtureParameters, rows: RowsInMemory) -> State:
     return em.run(problem, em.init(beginning), rows.read, Anderson(), tol=_SEARCH_TOL, max_iter=_CONVERGED_STEPS)

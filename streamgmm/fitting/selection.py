@@ -21,6 +21,7 @@ from streamgmm.fitting.e_step_pass import EStepLeaf, PassOutcome, RowsInMemory
 from streamgmm.fitting.fit import FitResult, polished
 from streamgmm.fitting.preparation import Settings, prepare
 from streamgmm.fitting.sample_start import best_starts
+from streamgmm.fitting.state import Problem, Step
 from streamgmm.fitting.survey import row_keys
 from streamgmm.fitting.together import ByBound, Candidate, best_of, run_together
 from streamgmm.mixture.arrays import Floats
@@ -341,7 +342,7 @@ class ByCriterion:
         return ByBound().standard_error(place, best, outcome)
 
 
-def _entropy(problem: em.Problem, step: em.Step) -> float:
+def _entropy(problem: Problem, step: Step) -> float:
     """Return the mean entropy of the responsibilities at a step's parameters, nats per row.
 
     -sum r log r = log p - sum r logit, and the last term, summed over the rows, is <S, Theta>.

@@ -16,6 +16,8 @@ import numpy as np
 
 #: Steps over which the largest rate counts: the ratio of two steps alone can be small by chance.
 _STEPS = 3
+#: Gains without which no rate is estimated.
+_FEWEST_GAINS = 3
 
 
 class StopReason(Enum):
@@ -40,10 +42,11 @@ class StopReason(Enum):
 def convergence_rate(gains: Sequence[float]) -> float:
     """Estimate EM's rate from the gains DeltaQ of successive steps: the largest over the last few.
 
-    1 where nothing is known yet, and where the gains still grow.
+    1 where nothing is known yet, and where the gains still grow. Two gains tell nothing: near a saddle the second is
+    small, whatever is left to gain.
     """
     recent = gains[-(_STEPS + 1) :]
-    if len(recent) < 2:
+    if len(recent) < _FEWEST_GAINS:
         return 1.0
     ratios = [later / earlier if earlier > 0.0 else 0.0 for earlier, later in pairwise(recent)]
     return float(min(np.sqrt(max(0.0, *ratios)), 1.0))

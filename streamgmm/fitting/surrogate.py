@@ -29,6 +29,7 @@ from streamgmm.exceptions import SingularCovarianceError
 from streamgmm.fitting import em
 from streamgmm.fitting.acceleration import Anderson, History, extrapolate
 from streamgmm.fitting.e_step_pass import RowsInMemory
+from streamgmm.fitting.state import Problem, Proposal, State, Step
 from streamgmm.fitting.stopping import StopReason
 from streamgmm.mixture.e_step import PassModel
 from streamgmm.mixture.precision import Kernel
@@ -98,7 +99,7 @@ class Surrogate:
     tol: float
     guarded: bool = field(default=True, init=False)
 
-    def propose(self, problem: em.Problem, state: em.State, step: em.Step) -> em.Proposal:
+    def propose(self, problem: Problem, state: State, step: Step) -> Proposal:
         """Solve the surrogate at a step, and extrapolate."""
         memory = state.memory if state.memory is not None else Memory(n_rows=self.n_rows)
         realised = _realised(memory, state, step)
@@ -119,7 +120,7 @@ class Surrogate:
         before = History() if np.isnan(memory.predicted) else memory.history
         following, history, stretch = extrapolate(before, step.parameters, solved.safe)
         gap = max(gained, step.gain, 0.0) * max(memory.optimism, stretch if memory.damping else 1.0)
-        return em.Proposal(following, gap, replace(memory, history=history, predicted=gained), "surrogate")
+        return Proposal(following, gap, replace(memory, history=history, predicted=gained), "surrogate")
 
     def rejected(self, memory: Any) -> Memory:
         """Forget the history, and go on with more rows; where there are none, with more damping."""
@@ -129,7 +130,7 @@ class Surrogate:
         following = memory if np.isnan(memory.predicted) else memory.after_failure(self.sample)
         return replace(following, history=History(), predicted=float("nan"))
 
-    def _solved(self, problem: em.Problem, step: em.Step, memory: Memory) -> em.State | None:
+    def _solved(self, problem: Problem, step: Step, memory: Memory) -> State | None:
         """Maximise the surrogate; None where the correction is so much that it has no maximum."""
         inner = replace(problem, float32_rows=False, repairs=False, tolerance=max(problem.tolerance, _TOLERANCE))
         state = em.init(step.parameters, scatter=step.statistics.scatter)
@@ -154,7 +155,7 @@ class Surrogate:
         return state
 
 
-def _advanced(problem: em.Problem, state: em.State, read: em.Read) -> em.State | None:
+def _advanced(problem: Problem, state: State, read: em.Read) -> State | None:
     """Do an EM step on the surrogate; None where the correction is too much for the sample.
 
     That shows in weights under zero, or in a component that collapses.
@@ -172,7 +173,7 @@ def _advanced(problem: em.Problem, state: em.State, read: em.Read) -> em.State |
     return following
 
 
-def _gained(problem: em.Problem, step: em.Step, solved: em.State, damping: float) -> float:
+def _gained(problem: Problem, step: Step, solved: State, damping: float) -> float:
     """Return by how much the surrogate without its damping has risen, nats per row."""
     rise = solved.lower_bounds[-1] - solved.lower_bounds[0]
     if damping > 0.0 and solved.best is not None:
@@ -181,7 +182,7 @@ def _gained(problem: em.Problem, step: em.Step, solved: em.State, damping: float
     return rise + solved.gap
 
 
-def _corrected(problem: em.Problem, step: em.Step, rows: RowsInMemory, damping: float = 0.0) -> em.Read:
+def _corrected(problem: Problem, step: Step, rows: RowsInMemory, damping: float = 0.0) -> em.Read:
     """Return E-steps on the sample's rows whose statistics at the step's parameters are the full data's."""
     scale = step.statistics.sum_weight / rows.sum_weight
     # The scatter of tied covariances is known for the full data: only linear terms are left to correct.
@@ -211,7 +212,7 @@ def _corrected(problem: em.Problem, step: em.Step, rows: RowsInMemory, damping: 
     return read
 
 
-def _realised(memory: Memory, state: em.State, step: em.Step) -> float | None:
+def _realised(memory: Memory, state: State, step: Step) -> float | None:
     """Return the ratio of what the last surrogate step gained to what was predicted; None after other steps."""
     if state.best is None or not memory.predicted > 0.0:
         return None

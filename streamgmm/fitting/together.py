@@ -10,6 +10,7 @@ import numpy as np
 
 from streamgmm.fitting import em
 from streamgmm.fitting.e_step_pass import PassOutcome, UnlikelyRows
+from streamgmm.fitting.state import Accelerator, Problem, State
 from streamgmm.mixture.e_step import PassModel
 
 #: A fit leaves when the best is ahead of what it may still reach by so many standard errors of the difference.
@@ -34,9 +35,9 @@ class Candidate:
         Whether it has left.
     """
 
-    problem: em.Problem
-    accelerator: em.Accelerator
-    state: em.State
+    problem: Problem
+    accelerator: Accelerator
+    state: State
     handicap: float = 0.0
     dropped: bool = False
 

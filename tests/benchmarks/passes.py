@@ -27,7 +27,7 @@ import numpy as np
 
 from streamgmm import GaussianMixture
 from streamgmm.fitting import preparation
-from streamgmm.fitting.em import State
+from streamgmm.fitting.state import State
 from streamgmm.mixture.families import FAMILIES
 from streamgmm.mixture.m_step import Regularization
 from streamgmm.mixture.parameters import MixtureParameters

@@ -11,7 +11,10 @@ from streamgmm import GaussianMixture
 from streamgmm.fitting import em
 from streamgmm.fitting.acceleration import Anderson
 from streamgmm.fitting.e_step_pass import RowsInMemory
-from streamgmm.fitting.relocation import grown, merges, regrown, relocated
+from streamgmm.fitting.growth import grown, regrown
+from streamgmm.fitting.merging import merges
+from streamgmm.fitting.relocation import relocated
+from streamgmm.fitting.state import Problem
 from streamgmm.fitting.survey import survey
 from streamgmm.mixture.families import FAMILIES
 from streamgmm.mixture.m_step import Regularization
@@ -30,7 +33,7 @@ def problem_of(x, covariance_type):
     family = FAMILIES[covariance_type]
     frame = family.frame(x.mean(axis=0), np.cov(x.T, bias=True))
     reach = np.full(x.shape[1], 5.0)
-    return em.Problem(frame, Regularization.automatic(frame, len(x)), reach, False, frame.points_to_frame(x[:500]), 0)
+    return Problem(frame, Regularization.automatic(frame, len(x)), reach, False, frame.points_to_frame(x[:500]), 0)
 
 
 def fitted(problem, x, parameters):

@@ -1,0 +1,172 @@
+"""Splits: what two components in the place of one would gain, found out on that one's own rows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from scipy import linalg
+
+from streamgmm.exceptions import SingularCovarianceError
+from streamgmm.fitting.degeneracy import degenerate_components
+from streamgmm.fitting.e_step_pass import RowsInMemory
+from streamgmm.fitting.state import Problem
+from streamgmm.mixture.arrays import Floats
+from streamgmm.mixture.e_step import PassModel, e_step, evaluate
+from streamgmm.mixture.families import FAMILIES, CovarianceFamily
+from streamgmm.mixture.frame import Frame
+from streamgmm.mixture.m_step import Regularization, factored, moments
+from streamgmm.mixture.parameters import MixtureParameters
+from streamgmm.mixture.precision import Kernel
+from streamgmm.mixture.statistics import SufficientStatistics
+
+#: Rows, and EM steps, to find out how a component splits; the first steps are done from each of three divisions.
+_SPLIT_ROWS, _FIRST_SPLIT_STEPS, _SPLIT_STEPS = 2500, 3, 6
+
+
+@dataclass(frozen=True)
+class Split:
+    """Two components in the place of one.
+
+    Attributes
+    ----------
+    component : int
+    gain : float
+        Estimate of what the split gains, nats per row of all rows.
+    shares : ndarray of shape (2,)
+        Of the weight of the component.
+    means : ndarray of shape (2, n_features)
+        In the frame's coordinates.
+    covariances : ndarray or None
+        In the shape of two components' covariances; None where all components share one.
+    """
+
+    component: int
+    gain: float
+    shares: Floats
+    means: Floats
+    covariances: Floats | None
+
+
+def splits(
+    problem: Problem,
+    parameters: MixtureParameters,
+    rows: RowsInMemory,
+    rng: np.random.Generator,
+    components: Sequence[int] | None = None,
+) -> list[Split]:
+    """Split every component, or some, that have rows enough; the one that gains most first."""
+    family, n_features = parameters.family, parameters.n_features
+    z = rows.in_frame(problem.frame)
+    labels = evaluate(z, parameters, labels=True).labels
+    total = rows.sum_weight
+    found = []
+    for k in range(parameters.n_components) if components is None else components:
+        mine = np.flatnonzero(labels == k)
+        weight = rows.weight[mine]
+        if len(mine) < 2 or weight.sum() < 2.0 * (family.min_rows(n_features) + 1):
+            continue
+        share = float(weight.sum()) / total
+        drawn = mine[:_SPLIT_ROWS]
+        split = _split(parameters, k, z[drawn], rows.weight[drawn], rng)
+        if split is not None:
+            found.append(replace(split, gain=share * split.gain))
+    return sorted(found, key=lambda split: -split.gain)
+
+
+def with_split(parameters: MixtureParameters, split: Split) -> MixtureParameters:
+    """Put a split's two components in the place of one."""
+    k = split.component
+    weights = np.append(parameters.weights, split.shares[1] * parameters.weights[k])
+    weights[k] *= split.shares[0]
+    means = np.vstack([parameters.means, split.means[1]])
+    means[k] = split.means[0]
+    covariances = parameters.covariances
+    if split.covariances is not None:
+        covariances = np.concatenate([covariances, split.covariances[1:]])
+        covariances[k] = split.covariances[0]
+    return MixtureParameters.from_covariances(parameters.covariance_type, weights, means, covariances)
+
+
+def _split(
+    parameters: MixtureParameters, component: int, z: Floats, weight: Floats, rng: np.random.Generator
+) -> Split | None:
+    """Fit two components to the rows of one, in coordinates that make these rows white."""
+    family = parameters.family
+    if family.shared:
+        # Two balls in the coordinates in which the shared covariance is one: only their means are used.
+        family, factor = FAMILIES["spherical"], parameters.precisions_cholesky
+        z = z @ factor
+    center = np.average(z, axis=0, weights=weight)
+    covariance = np.atleast_2d(np.cov(z.T, aweights=weight, bias=True))
+    frame = family.frame(center, covariance)
+    y = frame.points_to_frame(z)
+    local = _LocalRows(
+        family, frame, Regularization.automatic(frame, float(weight.sum())), z, weight, family.features(y)
+    )
+    alone = local.run(local.assigned(np.ones((len(y), 1))), 1)
+    tried = [local.run(local.assigned(resp), _FIRST_SPLIT_STEPS) for resp in _halves(y, rng)]
+    found = [one for one in tried if one is not None]
+    if alone is None or not found:
+        return None
+    best = local.run(max(found, key=lambda one: one.bound).statistics, _SPLIT_STEPS)
+    if best is None:
+        return None
+    two = best.parameters.to_data(frame)
+    means = two.means
+    if parameters.family.shared:
+        means = linalg.solve_triangular(parameters.precisions_cholesky, means.T, trans="T").T
+    covariances = None if parameters.family.shared else two.covariances
+    return Split(component, best.bound - alone.bound, two.weights, means, covariances)
+
+
+def _halves(y: Floats, rng: np.random.Generator) -> Iterator[Floats]:
+    """Give three divisions of rows into two: along their longest axis, near and far, and nearer to one of two rows."""
+    axis = np.linalg.svd(y[: 4 * y.shape[1] + 100], full_matrices=False)[2][0]
+    distance = (y**2).sum(axis=1)
+    a, b = y[rng.choice(len(y), 2, replace=False)]
+    for value in (y @ axis, distance - np.median(distance), ((y - a) ** 2).sum(axis=1) - ((y - b) ** 2).sum(axis=1)):
+        yield np.column_stack([value > 0.0, value <= 0.0]).astype(np.float64)
+
+
+@dataclass(frozen=True)
+class _LocalFit:
+    """A mixture fitted to the rows of one component: its mean log-likelihood, and the statistics under it."""
+
+    parameters: MixtureParameters
+    bound: float
+    statistics: SufficientStatistics
+
+
+@dataclass(frozen=True)
+class _LocalRows:
+    """The rows of one component, in a frame that makes them white."""
+
+    family: CovarianceFamily
+    frame: Frame
+    penalty: Regularization
+    z: Floats
+    weight: Floats
+    features: Floats
+
+    def assigned(self, resp: Floats) -> SufficientStatistics:
+        """Return the statistics of given responsibilities, shape (n, K)."""
+        sums = (resp * self.weight[:, np.newaxis]).T @ self.features
+        shift = np.zeros((resp.shape[1], self.z.shape[1]))
+        return SufficientStatistics(sums, shift, 0.0, float(self.weight.sum()))
+
+    def run(self, statistics: SufficientStatistics, n_steps: int) -> _LocalFit | None:
+        """Run EM steps from statistics until a component degenerates; None where that is at once."""
+        fit: _LocalFit | None = None
+        for _ in range(n_steps):
+            found = moments(self.family, statistics, self.penalty)
+            if len(degenerate_components(self.family, found, statistics.component_weights)):
+                break
+            try:
+                parameters = factored(self.family, found)
+            except SingularCovarianceError:
+                break
+            statistics = e_step(self.z, self.weight, PassModel(parameters, self.frame, Kernel.FLOAT64))
+            fit = _LocalFit(parameters, statistics.log_likelihood / statistics.sum_weight, statistics)
+        return fit
