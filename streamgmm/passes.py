@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields, replace
 from functools import reduce
 from operator import add
@@ -20,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from streamgmm.blas import one_blas_thread
-from streamgmm.rows.base import Block, Leaf, RandomAccessRows, Rows
+from streamgmm.rows.base import Block, Leaf, RandomAccessRows, RowRange, Rows
 
 if TYPE_CHECKING:
     import dask.array as da
@@ -138,6 +139,31 @@ def run_pass(rows: Rows, leaf: Leaf, parameters: Any) -> Any:
     return result
 
 
+def run_here(rows: RandomAccessRows, leaf: Leaf, parameters: Any) -> Any:
+    """Do what `run_pass` does for rows in this process's memory, on its threads, without a graph.
+
+    A graph takes a millisecond and more: too much for passes over a few thousand rows.
+    """
+    import dask
+    from dask.system import CPU_COUNT
+
+    one = _OneThread(leaf)
+
+    def value(part: RowRange) -> Any:
+        return one(rows.blocks(part), parameters)
+
+    n_threads = 1 if _is_synchronous() else dask.config.get("num_workers", None) or CPU_COUNT
+    if n_threads == 1 or rows.n_tasks == 1:
+        values = [value(part) for part in rows.ranges]
+    else:
+        # The caller's limit outlasts the threads.
+        with one_blas_thread(), ThreadPoolExecutor(min(n_threads, rows.n_tasks)) as pool:
+            values = list(pool.map(value, rows.ranges))
+    while len(values) > 1:
+        values = [_add_up(*values[start : start + GROUP]) for start in range(0, len(values), GROUP)]
+    return values[0]
+
+
 def run_measured_pass(rows: Rows, leaf: Leaf, parameters: Any) -> tuple[Any, PassCost]:
     """Do what `run_pass` does, and return what it cost too."""
     began = time.perf_counter()
@@ -153,10 +179,15 @@ def _scheduler(rows: Rows) -> dict[str, Any]:
     """Keep rows that are in this process's memory on schedulers of this process."""
     import dask
 
-    configured = dask.config.get("scheduler", None)
-    if rows.in_memory and configured not in ("synchronous", "sync", "single-threaded", "threads"):
+    if rows.in_memory and not _is_synchronous() and dask.config.get("scheduler", None) != "threads":
         return {"scheduler": "threads"}
     return {}
+
+
+def _is_synchronous() -> bool:
+    import dask
+
+    return dask.config.get("scheduler", None) in ("synchronous", "sync", "single-threaded")
 
 
 def map_rows(
@@ -204,4 +235,4 @@ def fill_from_rows(
     return out
 
 
-__all__ = ["GROUP", "PassCost", "fill_from_rows", "map_rows", "run_measured_pass", "run_pass"]
+__all__ = ["GROUP", "PassCost", "fill_from_rows", "map_rows", "run_here", "run_measured_pass", "run_pass"]

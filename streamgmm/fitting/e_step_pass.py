@@ -12,12 +12,13 @@ from streamgmm.mixture.arrays import Floats
 from streamgmm.mixture.e_step import PassModel, e_step
 from streamgmm.mixture.frame import Frame
 from streamgmm.mixture.statistics import SufficientStatistics
-from streamgmm.passes import PassCost, run_measured_pass, run_pass
+from streamgmm.passes import PassCost, run_here, run_measured_pass
 from streamgmm.rows.arrays import ArrayRows
 from streamgmm.rows.base import Block, Rows
 
-#: Bytes of rows in memory that one task computes: small samples too are to keep all cores busy.
-_TASK_BYTES = 4 * 2**20
+#: Bytes of rows in memory that one task computes, at most and, where they are a fourth of all, at least: small samples
+#: too are to keep some cores busy.
+_MOST_TASK_BYTES, _FEWEST_TASK_BYTES = 4 * 2**20, 2**19
 
 
 @dataclass(frozen=True)
@@ -152,12 +153,13 @@ class RowsInMemory:
 
     def as_rows(self) -> ArrayRows:
         """Return the rows as a source."""
-        rows = ArrayRows(self.x, target_bytes=_TASK_BYTES)
+        target = max(_FEWEST_TASK_BYTES, min(_MOST_TASK_BYTES, self.x.nbytes // 4))
+        rows = ArrayRows(self.x, target_bytes=target)
         if not (self.weight == 1.0).all():
             rows.sample_weight = self.weight
         return rows
 
     def read(self, model: PassModel) -> SufficientStatistics:
         """Do an E-step."""
-        outcome = cast(PassOutcome, run_pass(self.as_rows(), EStepLeaf(), (model,)))
+        outcome = cast(PassOutcome, run_here(self.as_rows(), EStepLeaf(), (model,)))
         return outcome.statistics[0]

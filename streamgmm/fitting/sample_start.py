@@ -20,6 +20,7 @@ from streamgmm.fitting.growth import grown, regrown
 from streamgmm.fitting.initialization import GivenStart, start
 from streamgmm.fitting.relocation import relocated
 from streamgmm.fitting.state import Problem, State
+from streamgmm.mixture.arrays import Integers
 from streamgmm.mixture.e_step import evaluate
 from streamgmm.mixture.families import FAMILIES
 from streamgmm.mixture.frame import Frame
@@ -65,7 +66,7 @@ class Effort:
     ----------
     n_seeds : int
     n_finalists : int
-        Runs that are converged, the grown one among them.
+        Runs that are converged, the grown one among them, about.
     n_improved : int
         Those of them that are improved.
     part : int
@@ -196,15 +197,16 @@ def _searched(search: Search, rows: RowsInMemory) -> list[State]:
     work = max(_SEARCH_WORK, _SEARCH_PASSES * search.n_rows * search.work_per_row)
     n_steps = int(work / (search.work_per_row * len(part))) - _STEPS_BEFORE
     effort = (_EFFORT if n_steps < _MANY_STEPS else _MORE_EFFORT).times(search.n_init)
-    runs = [*_grown(search, part), *_halved(search, part, effort)[: effort.n_finalists - 1]]
-    converged = [_converged(problem, state.safe, part) for state in runs]
-    # A run that has lost components is second to any that has not.
-    most = max(state.safe.n_components for state in converged)
-    converged = [state for state in converged if state.safe.n_components == most]
-    finalists = _different(problem, converged, part)
-    if len(finalists) == 1 and len(converged) >= effort.n_finalists:
-        # From seeds of different kinds to one optimum: there is hardly a better one.
-        return _undecided(search.on(rows), [finalists[0].safe], rows)
+    seeds = np.random.RandomState(search.seed).randint(2**31 - 1, size=effort.n_seeds)
+    runs = _grown(search, part)
+    finalists: list[State] = []
+    for some in np.split(seeds, [len(seeds) // 2]):
+        runs += _halved(search, part, some, effort, required=not (runs or finalists))
+        converged = [_converged(problem, run.safe, part) for run in runs]
+        finalists = _finalists(problem, [*finalists, *converged], part)
+        if len(converged) > effort.n_finalists // 2 + 1 and _agree(problem, finalists[0], converged, part):
+            return _undecided(search.on(rows), [finalists[0].safe], rows)
+        runs = []
     improved: list[State] = []
     for number, state in enumerate(finalists[: effort.n_improved]):
         if improved and n_steps < _STEPS_OF_GROWTH and search.n_init == 1:
@@ -214,6 +216,21 @@ def _searched(search: Search, rows: RowsInMemory) -> list[State]:
     # What was improved on may still be the better one on more rows.
     pool = _close(problem, _different(problem, [*improved, *finalists], part), part)
     return _undecided(search.on(rows), [state.safe for state in pool], rows)
+
+
+def _finalists(problem: Problem, states: list[State], rows: RowsInMemory) -> list[State]:
+    """Return fits that differ, the best first; one that has lost components is second to any that has not."""
+    most = max(state.safe.n_components for state in states)
+    return _different(problem, [state for state in states if state.safe.n_components == most], rows)
+
+
+def _agree(problem: Problem, best: State, states: list[State], rows: RowsInMemory) -> bool:
+    """Tell whether all fits are the best, but for one where there are many: there is hardly a better one then.
+
+    They come from seeds of different kinds, and one is grown.
+    """
+    n_other = sum(spread > _SAME for _, spread in _differences(problem, best, states, rows))
+    return n_other <= len(states) // 5
 
 
 def _complete(search: Search, state: State, rows: RowsInMemory) -> State:
@@ -303,26 +320,30 @@ def _grown(search: Search, rows: RowsInMemory) -> list[State]:
     return [state] if state.safe.n_components == search.n_components else []
 
 
-def _halved(search: Search, rows: RowsInMemory, effort: Effort) -> list[State]:
-    """Run many seeds, each time for a few steps on more rows, and drop the worse half."""
-    seeds = np.random.RandomState(search.seed).randint(2**31 - 1, size=effort.n_seeds)
+def _halved(search: Search, rows: RowsInMemory, seeds: Integers, effort: Effort, *, required: bool) -> list[State]:
+    """Run seeds, each time for a few steps on more rows, and drop the worse half.
+
+    Raises
+    ------
+    SingularCovarianceError
+        If every seed ends so, and any is `required`.
+    """
     part = rows.first(max(len(rows) // effort.part, _SMALLEST_SEARCH))
-    states = []
+    states: list[State] = []
     for number, seed in enumerate(seeds):
         init_params, white = _KINDS[number % len(_KINDS)]
         try:
             beginning = search.begin(part, init_params, white=white, seed=int(seed))
             states.append(_short_run(search.on(part), beginning, part))
         except SingularCovarianceError:
-            if number == len(seeds) - 1 and not states:
+            if number == len(seeds) - 1 and not states and required:
                 raise
-    n_left = effort.n_finalists
+    n_left = effort.n_finalists // 2 + 1
     while len(states) > n_left:
         states = sorted(states, key=lambda state: -state.lower_bound)[: max(n_left, len(states) // 2)]
-        if len(states) > n_left:
-            part = rows.first(2 * len(part))
-            states = [_short_run(search.on(part), state.safe, part) for state in states]
-    return sorted(states, key=lambda state: -state.lower_bound)
+        part = rows.first(2 * len(part))
+        states = [_short_run(search.on(part), state.safe, part) for state in states]
+    return states
 
 
 def _short_run(problem: Problem, beginning: MixtureParameters, rows: RowsInMemory) -> State:
