@@ -26,7 +26,7 @@ def row_of(found, n_components, covariance_type="full"):
 
 @pytest.mark.parametrize("criterion", ["bic", "aic", "icl", "held_out"])
 def test_the_number_of_clusters_is_found(criterion, rows):
-    found = search(rows, range(1, 7), criterion=criterion, random_state=0, tol=1e-5)
+    found = search(rows, [2, 3, 4, 5], criterion=criterion, random_state=0, tol=1e-5)
     chosen = found.candidates[found.best_index]
     assert chosen.n_components == (4 if criterion in ("bic", "icl") else chosen.n_components)
     assert chosen.n_components >= 4
@@ -83,8 +83,8 @@ def test_candidates_share_the_readings(rows, tmp_path):
     path = str(tmp_path / "x.zarr")
     zarr.create_array(path, data=rows, chunks=(500, 3))
     limit = 8 * 1200 * 8 * 5
-    found = search(path, range(1, 7), random_state=0, memory_limit=limit)
-    single = GaussianMixture(6, random_state=0, memory_limit=limit).fit(path)
+    found = search(path, range(1, 6), random_state=0, memory_limit=limit)
+    single = GaussianMixture(5, random_state=0, memory_limit=limit).fit(path)
     assert not found.best.fit_report_.in_memory
     assert found.best.fit_report_.n_passes <= 2 * single.fit_report_.n_passes
     assert found.best.fit_report_.n_passes >= max(c.n_readings for c in found.candidates)

@@ -175,7 +175,7 @@ def stopped(problem: Problem, state: State, *, tol: float, max_iter: int) -> Sta
             return replace(state, exact=True)
         return replace(state, stop_reason=StopReason.CONVERGED)
     if tol > 0.0 and state.best is not None and state.best.kernel is not Kernel.FLOAT32:
-        noise = _float64_noise(state.best)
+        noise = max(_float64_noise(state.best), _gain_noise(state.best))
         if min(state.best.gain, state.gap) <= noise and state.accepted[-1]:
             # Steps of this size are rounding: nothing more can be said, or done.
             return replace(state, gap=noise, stop_reason=StopReason.NOISE_FLOOR)
@@ -220,6 +220,14 @@ def _rises(problem: Problem, best: Step, step: Step) -> bool:
 
 def _float64_noise(step: Step) -> float:
     return float(_FLOAT64_NOISE * (1.0 + abs(step.log_likelihood)))
+
+
+def _gain_noise(step: Step) -> float:
+    """Return the rounding of DeltaQ, whose terms are large where a component is tight."""
+    if step.kernel is Kernel.CAREFUL:
+        return 0.0
+    size = float(np.abs(step.statistics.sums * step.parameters.natural_parameters()).sum())
+    return 4.0 * float(np.finfo(np.float64).eps) * size / step.statistics.sum_weight
 
 
 def _float32_noise(problem: Problem, parameters: MixtureParameters) -> float:

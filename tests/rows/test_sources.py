@@ -172,7 +172,7 @@ def test_dask_dataframes_have_names():
 
 @settings(max_examples=60, deadline=None)
 @given(
-    n_rows=st.integers(1, 10**6),
+    n_rows=st.integers(1, 10**5),
     row_bytes=st.integers(1, 4096),
     piece=st.integers(1, 10**5),
     target=st.integers(1, 10**8),
