@@ -106,20 +106,23 @@ class Surrogate:
         if realised is not None:
             memory = replace(memory, optimism=max(memory.optimism, realised))
         solved = None
-        while solved is None and memory.damping <= _MOST_DAMPING and step.kernel is not Kernel.CAREFUL:
-            solved = self._solved(problem, step, memory)
+        # What is unsound here need not be so nearer to the optimum: the damping that helps is not kept.
+        trial = memory
+        while solved is None and trial.damping <= _MOST_DAMPING and step.kernel is not Kernel.CAREFUL:
+            solved = self._solved(problem, step, trial)
             if solved is None:
-                memory = memory.after_failure(self.sample)
+                trial = trial.after_failure(self.sample)
+        memory = replace(memory, n_rows=trial.n_rows)
         if solved is None:
             # Points of the surrogate's map say nothing about EM's.
             before = memory.history if np.isnan(memory.predicted) else History()
             plain = Anderson().propose(problem, replace(state, memory=before), step)
             history = plain.memory if plain.memory is not None else History()
             return replace(plain, memory=replace(memory, history=history, predicted=float("nan")))
-        gained = _gained(problem, step, solved, memory.damping)
+        gained = _gained(problem, step, solved, trial.damping)
         before = History() if np.isnan(memory.predicted) else memory.history
         following, history, stretch = extrapolate(before, step.parameters, solved.safe)
-        gap = max(gained, step.gain, 0.0) * max(memory.optimism, stretch if memory.damping else 1.0)
+        gap = max(gained, step.gain, 0.0) * max(memory.optimism, stretch if trial.damping else 1.0)
         return Proposal(following, gap, replace(memory, history=history, predicted=gained), "surrogate")
 
     def rejected(self, memory: Any) -> Memory:
