@@ -14,6 +14,7 @@ Where the likelihood is so flat that the sample has even the curvature's sign wr
 then damped: L(theta) + damping <S, Theta(theta)> has the same gradient at theta_t, times 1 + damping, and goes from the
 surrogate to EM's own lower bound as the damping grows; that is Levenberg's and Marquardt's method, with the information
 of the complete data for the metric. EM on it is EM with (S_sample(theta) N / n + Delta + damping S) / (1 + damping).
+A component of which the sample has hardly any rows keeps the full data's statistics: it takes an EM step.
 
 By how much the surrogate rises is an estimate of what is left to gain.
 """
@@ -43,6 +44,8 @@ _RELATIVE_GAP = 0.02
 _ESCALATION = 4
 #: The damping where some is needed, the factor by which it changes, and that above which EM itself is as good.
 _FIRST_DAMPING, _DAMPING_FACTOR, _MOST_DAMPING = 0.01, 4.0, 1.0
+#: A component with fewer rows in the sample for each of its statistics takes a plain EM step.
+_ROWS_PER_FEATURE_OF_PHI = 4.0
 #: Largest error of a row's log-density by float64 products on the sample, nats: it only makes proposals.
 _TOLERANCE = 1e-5
 
@@ -182,7 +185,8 @@ def _gained(problem: Problem, step: Step, solved: State, damping: float) -> floa
     if damping > 0.0 and solved.best is not None:
         expected = em.expected_gain(problem, step.statistics, step.parameters, solved.best.parameters)
         rise += damping * (rise - expected)
-    return rise + solved.gap
+    # Where nothing is known yet of what is left, as much again.
+    return rise + (solved.gap if np.isfinite(solved.gap) else rise)
 
 
 def _corrected(problem: Problem, step: Step, rows: RowsInMemory, damping: float = 0.0) -> em.Read:
@@ -198,15 +202,18 @@ def _corrected(problem: Problem, step: Step, rows: RowsInMemory, damping: float 
     correction = full.sums - at_step.sums
     correction_of_bound = full.log_likelihood - at_step.log_likelihood
     theta = step.parameters.natural_parameters()
+    unknown = at_step.component_weights < scale * _ROWS_PER_FEATURE_OF_PHI * full.sums.shape[1]
 
     def read(model: PassModel) -> SufficientStatistics:
         found = on_sample(model)
         moved = model.parameters.natural_parameters() - theta
         linear = float(((correction + damping * full.sums) * moved).sum())
         constant = correction_of_bound + damping * full.log_likelihood
+        sums = (found.sums + correction + damping * full.sums) / (1.0 + damping)
+        sums[unknown] = full.sums[unknown]
         return replace(
             found,
-            sums=(found.sums + correction + damping * full.sums) / (1.0 + damping),
+            sums=sums,
             log_likelihood=(found.log_likelihood + constant + linear) / (1.0 + damping),
             sum_weight=full.sum_weight,
             n_missing=0,
