@@ -61,14 +61,15 @@ class GaussianMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
     max_iter : int, default=200
         Most iterations of EM. Each reads all rows once.
     n_init : int, default=1
-        Number of restarts. "sample" tries eight seeds for each; other starts are each run on a sample of the rows, and
-        the best goes on. Where the sample can't tell the best apart, they go on together and share the readings.
+        Number of restarts. "sample" tries so many times as many seeds, and improves so many times as many of the best;
+        other starts are each run on a sample of the rows, and the best goes on. Where the sample can't tell the best
+        apart, they go on together and share the readings.
     init_params : {"sample", "k-means++", "kmeans", "random", "random_from_data"}, default="sample"
         How the start is made, from a sample of the rows. "sample" searches for the optimum of the sample: many seeds in
-        short runs, of which the worse half is dropped again and again, and components relocated where that raises the
-        likelihood. The others are one seed: components around centres that k-means++ draws, from a whole k-means, of
-        random responsibilities, or around random rows. Distances are in standard deviations of each feature (in the
-        data's units if "spherical").
+        short runs, of which the worse half is dropped again and again, a mixture grown by splitting components, and
+        components relocated where that raises the likelihood. The others are one seed: components around centres that
+        k-means++ draws, from a whole k-means, of random responsibilities, or around random rows. Distances are in
+        standard deviations of each feature (in the data's units if "spherical").
     accelerate : bool or "auto", default="auto"
         Whether to go further than EM does from one reading to the next: by EM on the sample, corrected to the full
         data, and Anderson's extrapolation. A step that lowers the likelihood is taken back. False is EM as in the
@@ -96,8 +97,8 @@ class GaussianMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
         Memory that a process may use for rows, in bytes or as in "2GB": the rows are read in smaller pieces where that
         is needed, and data whose chunks can't be read within it is refused. None reads pieces of 64 MiB.
     callback : callable, default=None
-        Called with the state of the fit (`streamgmm.fitting.State`) after every iteration. What it raises ends the
-        fit.
+        Called with the state of the fit (`streamgmm.fitting.state.State`) after every iteration. What it raises ends
+        the fit.
 
     Attributes
     ----------

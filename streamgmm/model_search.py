@@ -16,6 +16,9 @@ from streamgmm.exceptions import InputError
 from streamgmm.fitting.selection import CRITERIA, Compared, select
 from streamgmm.fitting.together import Candidate, best_of
 
+#: Parameters of `GaussianMixture` that mean nothing where many are fitted.
+_FOR_ONE = {"weights_init", "means_init", "precisions_init", "warm_start", "callback", "verbose_interval"}
+
 
 @dataclass(frozen=True)
 class SearchResult:
@@ -101,7 +104,8 @@ def search(
     columns : sequence of str, default=None
         The features of a table.
     **parameters
-        Other parameters of `GaussianMixture`: `tol`, `reg_covar`, `random_state`, `missing`, `memory_limit`, ...
+        Other parameters of `GaussianMixture`: `tol`, `reg_covar`, `random_state`, `missing`, `memory_limit`, ... Those
+        for one mixture are refused: starts that are given, `warm_start`, `callback`, `verbose_interval`.
 
     Returns
     -------
@@ -135,7 +139,7 @@ def search(
             f"search has no parameter {unknown[0]!r}; beside its own it takes those of GaussianMixture: "
             f"{', '.join(GaussianMixture().get_params(deep=False))}"
         )
-    not_for_many = sorted({"weights_init", "means_init", "precisions_init", "warm_start", "callback"} & set(parameters))
+    not_for_many = sorted(_FOR_ONE & set(parameters))
     if not_for_many:
         raise InputError(f"search can't use {not_for_many[0]}, which is for a single mixture")
     models = [GaussianMixture(size, covariance_type=family, **parameters) for family in families for size in sizes]

@@ -10,7 +10,7 @@ scheduler, and gives the same bits on each.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields, replace
 from functools import reduce
@@ -127,15 +127,12 @@ def run_pass(rows: Rows, leaf: Leaf, parameters: Any) -> Any:
     import dask
 
     if rows.in_memory and isinstance(rows, RandomAccessRows) and rows.n_tasks == 1:
-        return _OneThread(leaf)(rows.blocks(rows.ranges[0]), parameters)
+        return run_here(rows, leaf, parameters)
     node = dask.delayed(parameters, pure=False, traverse=False)
-    values = rows.leaves(_OneThread(leaf), node)
-    combine = dask.delayed(_add_up, pure=False, traverse=False)
-    while len(values) > 1:
-        values = [combine(*values[start : start + GROUP]) for start in range(0, len(values), GROUP)]
+    root = _tree(rows.leaves(_OneThread(leaf), node), dask.delayed(_add_up, pure=False, traverse=False))
     # The driver's own limit outlasts the tasks, so that threads which overlap don't switch it on and off.
     with one_blas_thread():
-        (result,) = dask.compute(values[0], **_scheduler(rows))
+        (result,) = dask.compute(root, **_scheduler(rows))
     return result
 
 
@@ -159,9 +156,7 @@ def run_here(rows: RandomAccessRows, leaf: Leaf, parameters: Any) -> Any:
         # The caller's limit outlasts the threads.
         with one_blas_thread(), ThreadPoolExecutor(min(n_threads, rows.n_tasks)) as pool:
             values = list(pool.map(value, rows.ranges))
-    while len(values) > 1:
-        values = [_add_up(*values[start : start + GROUP]) for start in range(0, len(values), GROUP)]
-    return values[0]
+    return _tree(values, _add_up)
 
 
 def run_measured_pass(rows: Rows, leaf: Leaf, parameters: Any) -> tuple[Any, PassCost]:
@@ -169,6 +164,13 @@ def run_measured_pass(rows: Rows, leaf: Leaf, parameters: Any) -> tuple[Any, Pas
     began = time.perf_counter()
     result: _Measured = run_pass(rows, _Measuring(leaf), parameters)
     return result.value, replace(result.cost, elapsed=time.perf_counter() - began, n_passes=1)
+
+
+def _tree(values: Sequence[Any], combine: Callable[..., Any]) -> Any:
+    """Combine values in groups, by their place, until one is left."""
+    while len(values) > 1:
+        values = [combine(*values[start : start + GROUP]) for start in range(0, len(values), GROUP)]
+    return values[0]
 
 
 def _add_up(*values: Any) -> Any:

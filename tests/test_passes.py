@@ -16,7 +16,8 @@ from threadpoolctl import threadpool_info
 
 from streamgmm import GaussianMixture
 from streamgmm.blas import one_blas_thread
-from streamgmm.passes import GROUP, run_pass
+from streamgmm.passes import GROUP, run_here, run_pass
+from streamgmm.rows.arrays import ArrayRows
 from streamgmm.rows.open import open_rows
 from tests.conftest import clusters
 
@@ -74,6 +75,25 @@ def small_fit(source, covariance_type="full", tol=0.0):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
         return model.fit(source)
+
+
+def test_without_a_graph_the_same_bits(rng):
+    """On one thread and on two, of 70 tasks: more than two levels of the tree."""
+    x = rng.normal(size=(70 * 256, 3)) * 10.0 ** rng.integers(-8, 8, (70 * 256, 1))
+    rows = ArrayRows(x, target_bytes=256 * 3 * 8)
+    assert rows.n_tasks == 70
+
+    def total(blocks, _):
+        return sum(block.x.sum() for block in blocks)
+
+    def places(blocks, _):
+        return [block.start for block in blocks]
+
+    whole = run_pass(rows, total, None)
+    for config in ({"scheduler": "synchronous"}, {"scheduler": "threads", "num_workers": 2}, {}):
+        with dask.config.set(**config):
+            assert run_here(rows, total, None) == whole
+            assert run_here(rows, places, None) == [part.start for part in rows.ranges]
 
 
 @pytest.mark.parametrize("tol", [0.0, 1e-12])

@@ -25,6 +25,8 @@ from streamgmm.mixture.statistics import SufficientStatistics
 
 #: How much of the bound on a log-density's error in float32 the mean over the rows may have.
 _FLOAT32_NOISE = 0.1
+#: A gain of this share of the tolerance says nothing if it may be rounding.
+_NEXT_TO_NOTHING = 1e-3
 #: Rounding of a mean log-likelihood in float64, relative to its size.
 _FLOAT64_NOISE = 64 * np.finfo(np.float64).eps
 
@@ -175,7 +177,8 @@ def stopped(problem: Problem, state: State, *, tol: float, max_iter: int) -> Sta
             return replace(state, exact=True)
         return replace(state, stop_reason=StopReason.CONVERGED)
     if tol > 0.0 and state.best is not None and state.best.kernel is not Kernel.FLOAT32:
-        noise = max(_float64_noise(state.best), _gain_noise(state.best))
+        # The second is a bound, and mostly far too high: it counts for gains that are next to nothing anyway.
+        noise = max(_float64_noise(state.best), min(_gain_noise(state.best), _NEXT_TO_NOTHING * tol))
         if min(state.best.gain, state.gap) <= noise and state.accepted[-1]:
             # Steps of this size are rounding: nothing more can be said, or done.
             return replace(state, gap=noise, stop_reason=StopReason.NOISE_FLOOR)
@@ -223,7 +226,7 @@ def _float64_noise(step: Step) -> float:
 
 
 def _gain_noise(step: Step) -> float:
-    """Return the rounding of DeltaQ, whose terms are large where a component is tight."""
+    """Bound the rounding of DeltaQ, whose terms are large where a component is tight."""
     if step.kernel is Kernel.CAREFUL:
         return 0.0
     size = float(np.abs(step.statistics.sums * step.parameters.natural_parameters()).sum())

@@ -25,7 +25,7 @@ _MERGES = 8
 _GROWTH_TRIES, _GROWTH_STEPS, _GROWTH_TOL = 2, 8, 1e-3
 #: Nats per row that a mixture must gain by what is done to it.
 SMALLEST_GAIN = 1e-4
-#: Steps to converge one that is kept.
+#: Steps to converge a fit, at most.
 CONVERGED_STEPS = 60
 #: A fit is given up if after some steps it is not worth having even with so many times what seems to be left to gain.
 _FEWEST_GAINS, _HOPE = 4, 5.0

@@ -36,13 +36,13 @@ def merges(problem: Problem, step: Step) -> list[tuple[float, int, int]]:
         harmonic = weights[first] * weights[second] / (weights[first] + weights[second])
         costs = 0.5 * harmonic * (difference**2).sum(axis=1)
     else:
-        own = _log_dets(family, regular_moments(problem, family, statistics).covariances, n_features)
+        own = _log_dets(family, _regular_moments(problem, family, statistics).covariances, n_features)
         costs = np.empty(len(first))
         for start in range(0, len(first), 256):
             pairs = slice(start, start + 256)
             i, j = first[pairs], second[pairs]
             together = replace(statistics, sums=statistics.sums[i] + statistics.sums[j], shift=statistics.shift[i])
-            log_dets = _log_dets(family, regular_moments(problem, family, together).covariances, n_features)
+            log_dets = _log_dets(family, _regular_moments(problem, family, together).covariances, n_features)
             costs[pairs] = 0.5 * ((weights[i] + weights[j]) * log_dets - weights[i] * own[i] - weights[j] * own[j])
     order = np.argsort(costs, kind="stable")
     return [(float(costs[at]), int(first[at]), int(second[at])) for at in order]
@@ -54,10 +54,10 @@ def without(problem: Problem, step: Step, kept: int, freed: int) -> MixtureParam
     sums[kept] += sums[freed]
     rest = np.delete(np.arange(len(sums)), freed)
     statistics = replace(step.statistics, sums=sums[rest], shift=step.statistics.shift[rest])
-    return factored(step.parameters.family, regular_moments(problem, step.parameters.family, statistics))
+    return factored(step.parameters.family, _regular_moments(problem, step.parameters.family, statistics))
 
 
-def regular_moments(problem: Problem, family: CovarianceFamily, statistics: SufficientStatistics) -> Moments:
+def _regular_moments(problem: Problem, family: CovarianceFamily, statistics: SufficientStatistics) -> Moments:
     """Do an M-step, with what has collapsed widened to what the fast kernel can tell from zero."""
     return resolved(family, moments(family, statistics, problem.regularization), RESOLUTION[Kernel.FLOAT64])
 

@@ -18,10 +18,9 @@ from streamgmm.exceptions import SingularCovarianceError
 from streamgmm.fitting import em
 from streamgmm.fitting.e_step_pass import RowsInMemory
 from streamgmm.fitting.growth import CONVERGED_STEPS, SMALLEST_GAIN, continued
-from streamgmm.fitting.merging import merges, regular_moments
-from streamgmm.fitting.splitting import Split, splits
+from streamgmm.fitting.merging import merges, without
+from streamgmm.fitting.splitting import Split, splits, with_split
 from streamgmm.fitting.state import Problem, State, Step
-from streamgmm.mixture.m_step import Moments, factored
 from streamgmm.mixture.parameters import MixtureParameters
 from streamgmm.mixture.precision import Kernel
 
@@ -95,11 +94,11 @@ def _first_better(
         found = continued(problem, trial, rows, worth=bound, tol=tol, max_iter=_TRIAL_STEPS, enough=bound)
         if found is None:
             continue
-        n_done += found.n_iter
+        n_done += found.n_iter - trial.n_iter
         if found.lower_bound >= bound:
             better = continued(problem, found, rows, worth=bound, tol=tol, max_iter=CONVERGED_STEPS)
             if better is not None and better.lower_bound >= bound:
-                return better, n_done + better.n_iter
+                return better, n_done + better.n_iter - found.n_iter
             # A number for `reg_covar` may take away on the way to the end what was gained before.
     return None, n_done
 
@@ -140,16 +139,7 @@ def _candidates(
 
 
 def _relocation(problem: Problem, step: Step, merge: tuple[int, int], split: Split) -> MixtureParameters:
-    """Merge two components, by adding up their statistics, and put the one set free where another is split."""
-    family = step.parameters.family
+    """Merge two components, and split another."""
     kept, freed = merge
-    sums = step.statistics.sums.copy()
-    sums[kept] += sums[freed]
-    merged = regular_moments(problem, family, replace(step.statistics, sums=sums))
-    weights, means, covariances = merged.weights.copy(), merged.means.copy(), merged.covariances.copy()
-    places = [split.component, freed]
-    weights[places] = split.shares * weights[split.component]
-    means[places] = split.means
-    if split.covariances is not None:
-        covariances[places] = split.covariances
-    return factored(family, Moments(weights / weights.sum(), means, covariances))
+    place = split.component - (1 if split.component > freed else 0)
+    return with_split(without(problem, step, kept, freed), replace(split, component=place))

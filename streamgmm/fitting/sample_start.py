@@ -16,7 +16,7 @@ from streamgmm.exceptions import SingularCovarianceError
 from streamgmm.fitting import em
 from streamgmm.fitting.acceleration import Anderson
 from streamgmm.fitting.e_step_pass import RowsInMemory
-from streamgmm.fitting.growth import grown, regrown
+from streamgmm.fitting.growth import CONVERGED_STEPS, grown, regrown
 from streamgmm.fitting.initialization import GivenStart, start
 from streamgmm.fitting.relocation import relocated
 from streamgmm.fitting.state import Problem, State
@@ -46,8 +46,6 @@ _SMALLEST_SEARCH, _LEAST_STEP_WORK, _STEP_WORK = 5_000, 10_000_000, 300_000_000
 _SEARCH_PASSES, _SEARCH_WORK = 20, 40_000_000_000
 #: EM steps that seeds, growth and the first fits take, and those of growing a fit again, about.
 _STEPS_BEFORE, _STEPS_OF_GROWTH = 100, 60
-#: Steps to converge a fit, at most.
-_CONVERGED_STEPS = 60
 #: Two fits are the same if their log-densities of a row differ by less than this, nats in the mean square.
 _SAME = 0.05
 #: Fits are undecided if their mean log-likelihoods differ by less than so many standard errors of the difference.
@@ -60,31 +58,32 @@ SEARCH_TOLERANCE = 1e-5
 
 @dataclass(frozen=True)
 class Effort:
-    """How much is tried.
+    """How much is tried for each restart.
 
     Attributes
     ----------
     n_seeds : int
-    n_finalists : int
-        Runs that are converged, the grown one among them, about.
+        In two batches.
+    n_kept : int
+        Seeds of each batch whose runs are converged.
     n_improved : int
-        Those of them that are improved.
+        Of the fits that were found so, those that are improved.
     part : int
         Seeds are run at first on one of so many parts of the rows.
     """
 
     n_seeds: int
-    n_finalists: int
+    n_kept: int
     n_improved: int
     part: int
 
     def times(self, n_init: int) -> Effort:
         """Return the effort of several restarts."""
-        return Effort(n_init * self.n_seeds, n_init * self.n_finalists, n_init * self.n_improved, self.part)
+        return Effort(n_init * self.n_seeds, n_init * self.n_kept, n_init * self.n_improved, self.part)
 
 
-#: For one restart; more where a search may take so many steps.
-_EFFORT, _MORE_EFFORT, _MANY_STEPS = Effort(8, 3, 2, part=8), Effort(16, 7, 2, part=2), 1000
+#: Of a search; more where it may take so many steps.
+_EFFORT, _MORE_EFFORT, _MANY_STEPS = Effort(8, 2, 2, part=8), Effort(16, 4, 2, part=2), 1000
 #: Fits that go on together on the full data, at most, where the sample can't tell them apart.
 _MOST_UNDECIDED = 3
 
@@ -198,15 +197,15 @@ def _searched(search: Search, rows: RowsInMemory) -> list[State]:
     n_steps = int(work / (search.work_per_row * len(part))) - _STEPS_BEFORE
     effort = (_EFFORT if n_steps < _MANY_STEPS else _MORE_EFFORT).times(search.n_init)
     seeds = np.random.RandomState(search.seed).randint(2**31 - 1, size=effort.n_seeds)
+    early, late = np.split(seeds, 2)
     runs = _grown(search, part)
-    finalists: list[State] = []
-    for some in np.split(seeds, [len(seeds) // 2]):
-        runs += _halved(search, part, some, effort, required=not (runs or finalists))
-        converged = [_converged(problem, run.safe, part) for run in runs]
-        finalists = _finalists(problem, [*finalists, *converged], part)
-        if len(converged) > effort.n_finalists // 2 + 1 and _agree(problem, finalists[0], converged, part):
-            return _undecided(search.on(rows), [finalists[0].safe], rows)
-        runs = []
+    runs += _halved(search, part, early, effort, required=not runs)
+    converged = [_converged(problem, run.safe, part) for run in runs]
+    finalists = _finalists(problem, converged, part)
+    if len(runs) > effort.n_kept and _agree(problem, finalists[0], converged, part):
+        return _undecided(search.on(rows), [finalists[0].safe], rows)
+    more = [_converged(problem, run.safe, part) for run in _halved(search, part, late, effort, required=False)]
+    finalists = _finalists(problem, [*finalists, *more], part)
     improved: list[State] = []
     for number, state in enumerate(finalists[: effort.n_improved]):
         if improved and n_steps < _STEPS_OF_GROWTH and search.n_init == 1:
@@ -261,7 +260,7 @@ def _improved(search: Search, state: State, rows: RowsInMemory, *, seed: int, n_
     """
     problem = search.on(rows)
     n_growths = int(np.clip(n_steps // (2 * _STEPS_OF_GROWTH), 1, _MOST_GROWTHS))
-    part = rows.first(max(len(rows) // _GROWTH_PART, _SMALLEST_SEARCH))
+    part = _one_part(rows, _GROWTH_PART)
     failed = 0
     for number in range(n_growths):
         again = regrown(problem, state, rows, part, tol=_SEARCH_TOL, seed=_MOST_GROWTHS * seed + number)
@@ -312,9 +311,13 @@ def _differences(problem: Problem, state: State, others: list[State], rows: Rows
     return found
 
 
+def _one_part(rows: RowsInMemory, of: int) -> RowsInMemory:
+    return rows.first(max(len(rows) // of, _SMALLEST_SEARCH))
+
+
 def _grown(search: Search, rows: RowsInMemory) -> list[State]:
     """Grow a mixture from one component."""
-    part = rows.first(max(len(rows) // _GROWTH_PART, _SMALLEST_SEARCH))
+    part = _one_part(rows, _GROWTH_PART)
     one = replace(search, n_components=1).begin(part, "random_from_data", white=False, seed=search.seed)
     state = grown(search.on(part), em.init(one), part, search.n_components, seed=search.seed)
     return [state] if state.safe.n_components == search.n_components else []
@@ -328,7 +331,7 @@ def _halved(search: Search, rows: RowsInMemory, seeds: Integers, effort: Effort,
     SingularCovarianceError
         If every seed ends so, and any is `required`.
     """
-    part = rows.first(max(len(rows) // effort.part, _SMALLEST_SEARCH))
+    part = _one_part(rows, effort.part)
     states: list[State] = []
     for number, seed in enumerate(seeds):
         init_params, white = _KINDS[number % len(_KINDS)]
@@ -338,9 +341,8 @@ def _halved(search: Search, rows: RowsInMemory, seeds: Integers, effort: Effort,
         except SingularCovarianceError:
             if number == len(seeds) - 1 and not states and required:
                 raise
-    n_left = effort.n_finalists // 2 + 1
-    while len(states) > n_left:
-        states = sorted(states, key=lambda state: -state.lower_bound)[: max(n_left, len(states) // 2)]
+    while len(states) > effort.n_kept:
+        states = sorted(states, key=lambda state: -state.lower_bound)[: max(effort.n_kept, len(states) // 2)]
         part = rows.first(2 * len(part))
         states = [_short_run(search.on(part), state.safe, part) for state in states]
     return states
@@ -351,4 +353,4 @@ def _short_run(problem: Problem, beginning: MixtureParameters, rows: RowsInMemor
 
 
 def _converged(problem: Problem, beginning: MixtureParameters, rows: RowsInMemory) -> State:
-    return em.run(problem, em.init(beginning), rows.read, Anderson(), tol=_SEARCH_TOL, max_iter=_CONVERGED_STEPS)
+    return em.run(problem, em.init(beginning), rows.read, Anderson(), tol=_SEARCH_TOL, max_iter=CONVERGED_STEPS)

@@ -110,9 +110,8 @@ def _split(
     found = [one for one in tried if one is not None]
     if alone is None or not found:
         return None
-    best = local.run(max(found, key=lambda one: one.bound).statistics, _SPLIT_STEPS)
-    if best is None:
-        return None
+    leader = max(found, key=lambda one: one.bound)
+    best = local.run(leader.statistics, _SPLIT_STEPS) or leader
     two = best.parameters.to_data(frame)
     means = two.means
     if parameters.family.shared:

@@ -30,6 +30,7 @@ from streamgmm.exceptions import SingularCovarianceError
 from streamgmm.fitting import em
 from streamgmm.fitting.acceleration import Anderson, History, extrapolate
 from streamgmm.fitting.e_step_pass import RowsInMemory
+from streamgmm.fitting.sample_start import SEARCH_TOLERANCE
 from streamgmm.fitting.state import Problem, Proposal, State, Step
 from streamgmm.fitting.stopping import StopReason
 from streamgmm.mixture.e_step import PassModel
@@ -46,8 +47,6 @@ _ESCALATION = 4
 _FIRST_DAMPING, _DAMPING_FACTOR, _MOST_DAMPING = 0.01, 4.0, 1.0
 #: A component with fewer rows in the sample for each of its statistics takes a plain EM step.
 _ROWS_PER_FEATURE_OF_PHI = 4.0
-#: Largest error of a row's log-density by float64 products on the sample, nats: it only makes proposals.
-_TOLERANCE = 1e-5
 
 
 @dataclass(frozen=True)
@@ -59,7 +58,9 @@ class Memory:
     history : History
         Of the surrogate's map, or of EM's where the surrogate is off.
     damping : float
-        Beyond the most that is of use, the surrogate is off.
+        With which the surrogate is tried first; beyond the most that is of use, it is off.
+    used : float
+        With which the last proposal was made.
     n_rows : int
         Rows of the sample that the surrogate takes.
     predicted : float
@@ -70,6 +71,7 @@ class Memory:
 
     history: History = field(default_factory=History)
     damping: float = 0.0
+    used: float = 0.0
     n_rows: int = 0
     predicted: float = float("nan")
     optimism: float = 1.0
@@ -89,7 +91,7 @@ class Surrogate:
     ----------
     sample : RowsInMemory
     n_rows : int
-        How many of its rows are taken until a proposal is thrown away.
+        How many of its rows are taken until a surrogate has no maximum, or a proposal is thrown away.
     n_total : int
         Rows of the full data.
     tol : float
@@ -115,7 +117,7 @@ class Surrogate:
             solved = self._solved(problem, step, trial)
             if solved is None:
                 trial = trial.after_failure(self.sample)
-        memory = replace(memory, n_rows=trial.n_rows)
+        memory = replace(memory, n_rows=trial.n_rows, used=trial.damping)
         if solved is None:
             # Points of the surrogate's map say nothing about EM's.
             before = memory.history if np.isnan(memory.predicted) else History()
@@ -133,12 +135,14 @@ class Surrogate:
         if memory is None:
             return Memory(n_rows=self.n_rows)
         assert isinstance(memory, Memory)
-        following = memory if np.isnan(memory.predicted) else memory.after_failure(self.sample)
+        following = memory
+        if not np.isnan(memory.predicted):
+            following = replace(memory, damping=memory.used).after_failure(self.sample)
         return replace(following, history=History(), predicted=float("nan"))
 
     def _solved(self, problem: Problem, step: Step, memory: Memory) -> State | None:
         """Maximise the surrogate; None where the correction is so much that it has no maximum."""
-        inner = replace(problem, float32_rows=False, repairs=False, tolerance=max(problem.tolerance, _TOLERANCE))
+        inner = replace(problem, float32_rows=False, repairs=False, tolerance=SEARCH_TOLERANCE)
         state = em.init(step.parameters, scatter=step.statistics.scatter)
         rows = self.sample.first(memory.n_rows)
         read = _corrected(problem, step, rows, memory.damping)

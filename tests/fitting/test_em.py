@@ -1,6 +1,7 @@
 """EM: equal to scikit-learn step by step, never falling, ending where it should."""
 
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,6 +11,11 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.mixture import GaussianMixture as Reference
 
 from streamgmm import GaussianMixture, StopReason
+from streamgmm.fitting import em
+from streamgmm.fitting.e_step_pass import RowsInMemory
+from streamgmm.fitting.state import Problem
+from streamgmm.mixture.families import FAMILIES
+from streamgmm.mixture.m_step import Regularization
 from streamgmm.mixture.precision import Kernel
 from tests.conftest import a_start, clusters
 
@@ -198,3 +204,16 @@ def test_score_samples_integrates_to_one(x):
     points = np.stack(np.meshgrid(*grid), axis=-1).reshape(-1, 2)
     area = np.prod([g[1] - g[0] for g in grid])
     assert np.exp(logsumexp(model.score_samples(points))) * area == pytest.approx(1.0, abs=1e-6)
+
+
+@pytest.mark.parametrize(("gain", "reason"), [(1e-12, StopReason.NOISE_FLOOR), (1e-8, None)])
+def test_a_gain_that_may_be_rounding_ends_a_fit(gain, reason, rng):
+    """DeltaQ of a tight component is a difference of terms of 1e4: 1e-12 is rounding there, 1e-8 is not for `tol`."""
+    x = np.concatenate([rng.normal(0.0, 1.0, (500, 2)), rng.normal(40.0, 0.2, (500, 2))])
+    frame = FAMILIES["full"].frame(x.mean(axis=0), np.cov(x.T, bias=True))
+    problem = Problem(frame, Regularization.automatic(frame, len(x)), np.full(2, 5.0), False, x, 0)
+    model = GaussianMixture(2, means_init=[[0.0, 0.0], [40.0, 40.0]], random_state=0).fit(x)
+    begun = em.init(model.parameters().to_frame(frame))
+    state = em.run(problem, begun, RowsInMemory(x, np.ones(len(x))).read, em.PlainEM(), tol=0.0, max_iter=1)
+    state = replace(state, stop_reason=None, gap=float("inf"), best=replace(state.best, gain=gain))
+    assert em.stopped(problem, state, tol=1e-6, max_iter=10).stop_reason is reason

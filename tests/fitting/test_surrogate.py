@@ -68,6 +68,20 @@ def test_much_damping_gives_an_em_step(setting):
     np.testing.assert_allclose(state.safe.covariances, step.updated.covariances, atol=1e-5)
 
 
+def test_a_component_that_the_sample_hardly_has_takes_an_em_step(setting):
+    """Its statistics are the full data's wherever the others go."""
+    everything, sample, problem, parameters = setting
+    step = one_step(problem, everything, parameters)
+    few = sample.first(60)
+    state = em.init(step.updated, step.statistics.scatter)
+    found = _corrected(problem, step, few)(em.request(problem, state, last=False))
+    n_k = few.read(em.request(problem, em.init(parameters, step.statistics.scatter), last=False)).component_weights
+    unknown = n_k < 4.0 * step.statistics.sums.shape[1]
+    assert unknown.any()
+    np.testing.assert_array_equal(found.sums[unknown], step.statistics.sums[unknown])
+    assert (np.abs(found.sums[~unknown] - step.statistics.sums[~unknown]).max(axis=1, initial=0.0) > 0.0).all()
+
+
 def test_the_full_datas_optimum_is_its_fixed_point(setting):
     everything, sample, problem, parameters = setting
     state = em.run(problem, em.init(parameters), everything.read, Anderson(), tol=1e-12, max_iter=500)
@@ -108,8 +122,8 @@ def test_after_a_rejection_more_rows_then_more_damping(setting):
     first = surrogate.rejected(Memory(n_rows=len(sample) // 4, predicted=1.0))
     assert (first.n_rows, first.damping) == (len(sample), 0.0)
     second = surrogate.rejected(replace(first, predicted=1.0))
-    third = surrogate.rejected(replace(second, predicted=1.0))
-    assert 0.0 < second.damping < third.damping
+    third = surrogate.rejected(replace(second, predicted=1.0, used=0.3))
+    assert 0.0 < second.damping < 0.3 < third.damping
 
 
 def out_of_core(x, n_components, **keywords):

@@ -183,29 +183,18 @@ def _factor_pairs(n_left: int, n_factors: int) -> tuple[Integers, Integers]:
 
 def cholesky_of_inverse(covariances: Floats, *, shared: bool = False) -> Floats:
     """Return the upper-triangular U with inv(covariance) = U U' of each matrix, shape (K, D, D)."""
-    try:
-        lower = np.linalg.cholesky(covariances)
-    except np.linalg.LinAlgError:
-        lower = np.full_like(covariances, np.nan)
-    if not np.isfinite(lower).all():
-        raise SingularCovarianceError(
-            f"{'the shared covariance' if shared else _first_singular(covariances)} is not positive definite: use "
-            "reg_covar='auto', a larger reg_covar, fewer components, or drop features that are constant or a "
-            "combination of others"
-        )
-    # LAPACK itself: the checks of `scipy.linalg` take ten times as long as a small matrix.
-    return np.stack([lapack.dtrtri(one, lower=1)[0].T for one in lower])
-
-
-def _first_singular(covariances: Floats) -> str:
+    factors = np.empty_like(covariances)
     for k, covariance in enumerate(covariances):
-        try:
-            if np.isfinite(np.linalg.cholesky(covariance)).all():
-                continue
-        except np.linalg.LinAlgError:
-            pass
-        return f"the covariance of component {k}"
-    return "a covariance"
+        # LAPACK itself: the checks of `scipy.linalg` take ten times as long as a small matrix.
+        lower, info = lapack.dpotrf(covariance, lower=1)
+        if info != 0 or not np.isfinite(lower).all():
+            raise SingularCovarianceError(
+                f"{'the shared covariance' if shared else f'the covariance of component {k}'} is not positive "
+                "definite: use reg_covar='auto', a larger reg_covar, fewer components, or drop features that are "
+                "constant or a combination of others"
+            )
+        factors[k] = lapack.dtrtri(lower, lower=1)[0].T
+    return factors
 
 
 def inverse_standard_deviations(variances: Floats) -> Floats:
