@@ -202,7 +202,8 @@ def _searched(search: Search, rows: RowsInMemory) -> list[State]:
     runs += _halved(search, part, early, effort, required=not runs)
     converged = [_converged(problem, run.safe, part) for run in runs]
     finalists = _finalists(problem, converged, part)
-    if len(runs) > effort.n_kept and _agree(problem, finalists[0], converged, part):
+    if len(runs) > effort.n_kept and len(finalists) == 1:
+        # From seeds of different kinds, and grown, to one optimum: there is hardly a better one.
         return _undecided(search.on(rows), [finalists[0].safe], rows)
     more = [_converged(problem, run.safe, part) for run in _halved(search, part, late, effort, required=False)]
     finalists = _finalists(problem, [*finalists, *more], part)
@@ -221,15 +222,6 @@ def _finalists(problem: Problem, states: list[State], rows: RowsInMemory) -> lis
     """Return fits that differ, the best first; one that has lost components is second to any that has not."""
     most = max(state.safe.n_components for state in states)
     return _different(problem, [state for state in states if state.safe.n_components == most], rows)
-
-
-def _agree(problem: Problem, best: State, states: list[State], rows: RowsInMemory) -> bool:
-    """Tell whether all fits are the best, but for one where there are many: there is hardly a better one then.
-
-    They come from seeds of different kinds, and one is grown.
-    """
-    n_other = sum(spread > _SAME for _, spread in _differences(problem, best, states, rows))
-    return n_other <= len(states) // 5
 
 
 def _complete(search: Search, state: State, rows: RowsInMemory) -> State:
