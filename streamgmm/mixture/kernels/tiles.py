@@ -40,6 +40,9 @@ LARGE_GROUP = 8 if _WIDE else 4
 SMALL_GROUP = 4
 #: Vectors of rows in a product tile.
 TILE_VECTORS = 2 if _WIDE else 1
+#: Parts of a vector that a statistics tile runs through the rows for, one after the other: its accumulators are to fit
+#: into the registers.
+PASSES = 1 if _WIDE else 2
 #: Features in a statistics tile. Lists of features are padded to a multiple of it.
 TILE_FEATURES = 3
 
@@ -51,13 +54,15 @@ def _index(value: int) -> Any:
 
 
 class _Vectors:
-    """Vector operations for one element type on one IR builder."""
+    """Vector operations for one element type on one IR builder, on whole vectors or on one of so many `parts`."""
 
-    def __init__(self, builder: Any, element: Any, dtype: Any) -> None:
+    def __init__(self, builder: Any, element: Any, dtype: Any, parts: int = 1) -> None:
         self.builder = builder
-        self.lanes, self.stride = (
+        lanes, self.stride = (
             (LANES_FLOAT64, STRIDE_FLOAT64) if dtype == types.float64 else (LANES_FLOAT32, STRIDE_FLOAT32)
         )
+        self.lanes = lanes // parts
+        self.alignment = 64 // parts  # `block.aligned` allocates so
         self.type = ir.VectorType(element, self.lanes)
         self.zero = ir.Constant(self.type, [0.0] * self.lanes)
         name = f"llvm.fmuladd.v{self.lanes}{element.intrinsic_name}"
@@ -66,12 +71,12 @@ class _Vectors:
     def load(self, pointer: Any, offset: Any = None) -> Any:
         address = pointer if offset is None else self.builder.gep(pointer, [offset])
         value = self.builder.load(self.builder.bitcast(address, self.type.as_pointer()))
-        value.align = 64  # `block.workspace` allocates so
+        value.align = self.alignment
         return value
 
     def store(self, value: Any, pointer: Any, offset: Any) -> None:
         address = self.builder.gep(pointer, [offset])
-        self.builder.store(value, self.builder.bitcast(address, self.type.as_pointer()), align=64)
+        self.builder.store(value, self.builder.bitcast(address, self.type.as_pointer()), align=self.alignment)
 
     def splat(self, scalar: Any) -> Any:
         undefined = ir.Constant(self.type, ir.Undefined)
@@ -90,8 +95,12 @@ class _Vectors:
             self.builder.store(self.zero, slot)
         return slots
 
-    def sum_lanes(self, vector: Any) -> Any:
-        """Sum a vector's lanes: halves added to halves, always in this order."""
+    def sum_lanes(self, parts: list[Any]) -> Any:
+        """Sum the lanes of a whole vector, given in its parts: halves added to halves, always in this order."""
+        while len(parts) > 1:
+            half = len(parts) // 2
+            parts = [self.builder.fadd(a, b) for a, b in zip(parts[:half], parts[half:], strict=True)]
+        (vector,) = parts
         width = self.lanes
         while width > 1:
             half = width // 2
@@ -176,25 +185,30 @@ def _make_statistics_tile(n_components: int) -> Any:
         signature = types.void(z, resp, out, types.int64, left, right)
 
         def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-            vectors = _Vectors(builder, context.get_value_type(z.dtype), z.dtype)
+            vectors = _Vectors(builder, context.get_value_type(z.dtype), z.dtype, PASSES)
             z_at, resp_at, out_at = (_pointer(context, builder, t, a) for t, a in zip(sig.args[:3], args, strict=False))
             resp_at = builder.gep(resp_at, [builder.mul(args[3], _index(vectors.stride))])
             left, right = (
                 [builder.gep(z_at, [builder.mul(f, _index(vectors.stride))]) for f in cgutils.unpack_tuple(builder, a)]
                 for a in args[4:]
             )
-            totals = [vectors.accumulators(TILE_FEATURES) for _ in range(n_components)]
-            with cgutils.for_range_slice(builder, _index(0), _index(BLOCK_ROWS), _index(vectors.lanes)) as (row, _):
-                phi = [
-                    builder.fmul(vectors.load(i, row), vectors.load(j, row)) for i, j in zip(left, right, strict=True)
-                ]
-                for k in range(n_components):
-                    resp_k = vectors.load(resp_at, builder.add(row, _index(k * vectors.stride)))
-                    for f in range(TILE_FEATURES):
-                        vectors.multiply_add(resp_k, phi[f], totals[k][f])
+            sums = []
+            for part in range(PASSES):
+                totals = [vectors.accumulators(TILE_FEATURES) for _ in range(n_components)]
+                first, step = part * vectors.lanes, PASSES * vectors.lanes
+                with cgutils.for_range_slice(builder, _index(first), _index(BLOCK_ROWS), _index(step)) as (row, _):
+                    phi = [
+                        builder.fmul(vectors.load(i, row), vectors.load(j, row))
+                        for i, j in zip(left, right, strict=True)
+                    ]
+                    for k in range(n_components):
+                        resp_k = vectors.load(resp_at, builder.add(row, _index(k * vectors.stride)))
+                        for f in range(TILE_FEATURES):
+                            vectors.multiply_add(resp_k, phi[f], totals[k][f])
+                sums.append([[builder.load(total) for total in of_component] for of_component in totals])
             for k in range(n_components):
                 for f in range(TILE_FEATURES):
-                    total = vectors.sum_lanes(builder.load(totals[k][f]))
+                    total = vectors.sum_lanes([of_part[k][f] for of_part in sums])
                     builder.store(total, builder.gep(out_at, [_index(k * TILE_FEATURES + f)]))
             return context.get_dummy_value()
 
