@@ -12,10 +12,11 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import ContextVar
 from dataclasses import dataclass, fields, replace
 from functools import reduce
 from operator import add
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -28,6 +29,10 @@ if TYPE_CHECKING:
 
 #: Values that one node of the tree adds up.
 GROUP = 8
+
+Value = TypeVar("Value")
+#: How many threads `at_once` has left to each of its calls; None outside of them.
+_share_of_threads: ContextVar[int | None] = ContextVar("_share_of_threads", default=None)
 
 
 @dataclass(frozen=True)
@@ -141,22 +146,49 @@ def run_here(rows: RandomAccessRows, leaf: Leaf, parameters: Any) -> Any:
 
     A graph takes a millisecond and more: too much for passes over a few thousand rows.
     """
-    import dask
-    from dask.system import CPU_COUNT
-
     one = _OneThread(leaf)
 
     def value(part: RowRange) -> Any:
         return one(rows.blocks(part), parameters)
 
-    n_threads = 1 if _is_synchronous() else dask.config.get("num_workers", None) or CPU_COUNT
-    if n_threads == 1 or rows.n_tasks == 1:
+    if rows.n_tasks == 1 or _n_threads() == 1:
         values = [value(part) for part in rows.ranges]
     else:
         # The caller's limit outlasts the threads.
-        with one_blas_thread(), ThreadPoolExecutor(min(n_threads, rows.n_tasks)) as pool:
+        with one_blas_thread(), ThreadPoolExecutor(min(_n_threads(), rows.n_tasks)) as pool:
             values = list(pool.map(value, rows.ranges))
     return _tree(values, _add_up)
+
+
+def at_once(calls: Sequence[Callable[[], Value]]) -> list[Value]:
+    """Make some calls on this process's threads, and return what they return, in their order.
+
+    What is independent and takes milliseconds is better done side by side than each thing on all threads. Each call has
+    its share of the threads for `run_here` and for calls of its own. The first error, in the calls' order, is raised.
+    """
+    n_threads = min(_n_threads(), len(calls))
+    if n_threads < 2:
+        return [call() for call in calls]
+    share = _n_threads() // n_threads
+
+    def one(call: Callable[[], Value]) -> Value:
+        _share_of_threads.set(share)
+        return call()
+
+    with one_blas_thread(), ThreadPoolExecutor(n_threads) as pool:
+        return list(pool.map(one, calls))
+
+
+def _n_threads() -> int:
+    import dask
+    from dask.system import CPU_COUNT
+
+    share = _share_of_threads.get()
+    if share is not None:
+        return share
+    if _is_synchronous():
+        return 1
+    return int(dask.config.get("num_workers", None) or CPU_COUNT)
 
 
 def run_measured_pass(rows: Rows, leaf: Leaf, parameters: Any) -> tuple[Any, PassCost]:
@@ -237,4 +269,4 @@ def fill_from_rows(
     return out
 
 
-__all__ = ["GROUP", "PassCost", "fill_from_rows", "map_rows", "run_here", "run_measured_pass", "run_pass"]
+__all__ = ["GROUP", "PassCost", "at_once", "fill_from_rows", "map_rows", "run_here", "run_measured_pass", "run_pass"]

@@ -67,7 +67,7 @@ def run(
 ) -> State:
     """Iterate until the estimated gap to the optimum is under `tol` (nats per row), or `max_iter` iterations are done.
 
-    The last pass is never one of float32 products.
+    The last pass is never one of float32 products, but where the problem says that they are good enough.
     """
     while state.stop_reason is None:
         state = iterated(problem, state, read, accelerator, tol=tol, max_iter=max_iter)
@@ -87,9 +87,10 @@ def iterated(
 def request(problem: Problem, state: State, *, last: bool) -> PassModel:
     """Say what the next pass has to compute."""
     parameters = state.parameters
-    float32 = problem.float32_rows and not (state.exact or last)
+    float32 = problem.float32_rows and (problem.rough or not (state.exact or last))
     kernel = choose_kernel(parameters, problem.reach, float32_rows=float32, tolerance=problem.tolerance)
-    if kernel is Kernel.FLOAT32 and state.gap < 100.0 * _float32_noise(problem, parameters):
+    drowns = not problem.rough and state.gap < 100.0 * _float32_noise(problem, parameters)
+    if kernel is Kernel.FLOAT32 and drowns:
         # What is left to gain would drown in rounding.
         kernel = choose_kernel(parameters, problem.reach, float32_rows=False, tolerance=problem.tolerance)
     collect = parameters.family.shared and kernel is not Kernel.CAREFUL and state.scatter is None
@@ -173,7 +174,7 @@ def stopped(problem: Problem, state: State, *, tol: float, max_iter: int) -> Sta
     if state.stop_reason is not None or not state.kernels:
         return state
     if state.gap < tol:
-        if state.kernels[-1] is Kernel.FLOAT32:
+        if state.kernels[-1] is Kernel.FLOAT32 and not problem.rough:
             return replace(state, exact=True)
         return replace(state, stop_reason=StopReason.CONVERGED)
     if tol > 0.0 and state.best is not None and state.best.kernel is not Kernel.FLOAT32:

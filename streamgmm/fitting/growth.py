@@ -6,6 +6,7 @@ Verbeek, Vlassis & Krose, "Efficient greedy learning of Gaussian mixture models"
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 
@@ -17,12 +18,16 @@ from streamgmm.fitting.merging import merges, without
 from streamgmm.fitting.splitting import Split, splits, with_split
 from streamgmm.fitting.state import Problem, State
 from streamgmm.fitting.stopping import StopReason
+from streamgmm.mixture.parameters import MixtureParameters
 from streamgmm.mixture.precision import Kernel
+from streamgmm.passes import at_once
 
 #: The cheapest merges, of which one is drawn.
 _MERGES = 8
 #: Splits that are tried for each component that a mixture grows by, and the EM steps of each.
 _GROWTH_TRIES, _GROWTH_STEPS, _GROWTH_TOL = 2, 8, 1e-3
+#: Rows on which a mixture is grown, at least.
+FEWEST_ROWS = 5_000
 #: Nats per row that a mixture must gain by what is done to it.
 SMALLEST_GAIN = 1e-4
 #: Steps to converge a fit, at most.
@@ -34,29 +39,33 @@ _FEWEST_GAINS, _HOPE = 4, 5.0
 def grown(problem: Problem, state: State, rows: RowsInMemory, n_components: int, *, seed: int) -> State:
     """Split components one by one, each time the one whose split gains most, until there are `n_components`."""
     rng = np.random.default_rng(seed)
-    problem = replace(problem, repairs=False)
+    problem = replace(problem, repairs=False, rough=True)
     known: dict[int, Split] = {}
     while state.safe.n_components < n_components:
         before = state.safe
+        # Fewer components need fewer rows.
+        part = rows.first(max(FEWEST_ROWS, len(rows) * (before.n_components + 1) // n_components))
         # The other components have hardly moved: their splits stay what they were.
         new = [k for k in range(before.n_components) if k not in known]
-        known.update((split.component, split) for split in splits(problem, before, rows, rng, new))
-        found: tuple[State, int] | None = None
-        for split in sorted(known.values(), key=lambda split: -split.gain)[:_GROWTH_TRIES]:
-            try:
-                one = em.run(
-                    problem, em.init(with_split(before, split)), rows.read, em.PlainEM(), tol=_GROWTH_TOL,
-                    max_iter=_GROWTH_STEPS,
-                )  # fmt: skip
-            except SingularCovarianceError:
-                continue
-            if found is None or one.lower_bound > found[0].lower_bound:
-                found = one, split.component
-        if found is None:
+        known.update((split.component, split) for split in splits(problem, before, part, rng, new))
+        best = sorted(known.values(), key=lambda split: -split.gain)[:_GROWTH_TRIES]
+        tried = at_once([partial(_tried, problem, before, split, part) for split in best])
+        found = [(one, split.component) for one, split in zip(tried, best, strict=True) if one is not None]
+        if not found:
             break
-        state, component = found
+        state, component = max(found, key=lambda one: one[0].lower_bound)
         del known[component]
     return state
+
+
+def _tried(problem: Problem, parameters: MixtureParameters, split: Split, rows: RowsInMemory) -> State | None:
+    try:
+        return em.run(
+            problem, em.init(with_split(parameters, split)), rows.read, em.PlainEM(), tol=_GROWTH_TOL,
+            max_iter=_GROWTH_STEPS,
+        )  # fmt: skip
+    except SingularCovarianceError:
+        return None
 
 
 def regrown(problem: Problem, state: State, rows: RowsInMemory, part: RowsInMemory, *, tol: float, seed: int) -> State:

@@ -9,6 +9,7 @@ optimum from wherever it began.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 
@@ -16,7 +17,7 @@ from streamgmm.exceptions import SingularCovarianceError
 from streamgmm.fitting import em
 from streamgmm.fitting.acceleration import Anderson
 from streamgmm.fitting.e_step_pass import RowsInMemory
-from streamgmm.fitting.growth import CONVERGED_STEPS, grown, regrown
+from streamgmm.fitting.growth import CONVERGED_STEPS, FEWEST_ROWS, grown, regrown
 from streamgmm.fitting.initialization import GivenStart, start
 from streamgmm.fitting.relocation import relocated
 from streamgmm.fitting.state import Problem, State
@@ -25,6 +26,7 @@ from streamgmm.mixture.e_step import evaluate
 from streamgmm.mixture.families import FAMILIES
 from streamgmm.mixture.frame import Frame
 from streamgmm.mixture.parameters import MixtureParameters
+from streamgmm.passes import at_once
 
 #: The kinds of seeds, in turn: how centres are drawn, and whether distances are those of the white frame.
 _KINDS = (("k-means++", False), ("kmeans", True), ("k-means++", True), ("kmeans", False))
@@ -39,9 +41,9 @@ _MOST_GROWTHS, _FAILED_GROWTHS = 8, 3
 ROWS_PER_PARAMETER, _SEARCH_ROWS_PER_PARAMETER = 100, 50
 #: Where these are a large part of all rows, a search takes fewer: at most this share, but so many for each parameter.
 _LARGEST_SHARE, _FEWEST_PER_PARAMETER = 1 / 8, 10
-#: Smallest number of rows to search on, and K * F * rows of one step: at least, where there are so many rows, a few
-#: thousandths of a second (fewer cost hardly less), and at most some hundredths.
-_SMALLEST_SEARCH, _LEAST_STEP_WORK, _STEP_WORK = 5_000, 10_000_000, 300_000_000
+#: K * F * rows of one step of a search: at least, where there are so many rows, a few thousandths of a second (fewer
+#: cost hardly less), and at most some hundredths.
+_LEAST_STEP_WORK, _STEP_WORK = 10_000_000, 300_000_000
 #: What a search may cost: so many passes over the full data, or this much (K * F * rows), whatever is more.
 _SEARCH_PASSES, _SEARCH_WORK = 20, 40_000_000_000
 #: EM steps that seeds, growth and the first fits take, and those of growing a fit again, about.
@@ -164,7 +166,7 @@ def n_search_rows(search: Search, rows_per_parameter: int) -> int:
     wanted = max(rows_per_parameter * n_parameters, share * _LEAST_STEP_WORK / search.work_per_row)
     few = share * max(_LARGEST_SHARE * search.n_rows, _FEWEST_PER_PARAMETER * n_parameters)
     affordable = share * _STEP_WORK / search.work_per_row
-    return max(_SMALLEST_SEARCH, int(min(wanted, few, affordable)))
+    return max(FEWEST_ROWS, int(min(wanted, few, affordable)))
 
 
 def n_free_parameters(covariance_type: str, n_components: int, n_features: int) -> int:
@@ -198,15 +200,16 @@ def _searched(search: Search, rows: RowsInMemory) -> list[State]:
     effort = (_EFFORT if n_steps < _MANY_STEPS else _MORE_EFFORT).times(search.n_init)
     seeds = np.random.RandomState(search.seed).randint(2**31 - 1, size=effort.n_seeds)
     early, late = np.split(seeds, 2)
+    # Where they lead to is told apart on fewer rows.
+    few = part.first(2 * len(_one_part(part, effort.part)))
     runs = _grown(search, part)
     runs += _halved(search, part, early, effort, required=not runs)
-    converged = [_converged(problem, run.safe, part) for run in runs]
-    finalists = _finalists(problem, converged, part)
-    if len(runs) > effort.n_kept and len(finalists) == 1:
+    apart = _different(search.on(few), _all_converged(search.on(few), runs, few), few)
+    if len(runs) > effort.n_kept and len(apart) == 1:
         # From seeds of different kinds, and grown, to one optimum: there is hardly a better one.
-        return _undecided(search.on(rows), [finalists[0].safe], rows)
-    more = [_converged(problem, run.safe, part) for run in _halved(search, part, late, effort, required=False)]
-    finalists = _finalists(problem, [*finalists, *more], part)
+        return _undecided(search.on(rows), [apart[0].safe], rows)
+    apart += _halved(search, part, late, effort, required=False)
+    finalists = _finalists(problem, _all_converged(problem, apart, part), part)
     improved: list[State] = []
     for number, state in enumerate(finalists[: effort.n_improved]):
         if improved and n_steps < _STEPS_OF_GROWTH and search.n_init == 1:
@@ -266,7 +269,7 @@ def _improved(search: Search, state: State, rows: RowsInMemory, *, seed: int, n_
 
 def _undecided(problem: Problem, beginnings: list[MixtureParameters], rows: RowsInMemory) -> list[State]:
     """Converge fits, and keep the best and those that the rows can't tell from it, a few at most."""
-    states = [_converged(problem, beginning, rows) for beginning in beginnings]
+    states = at_once([partial(_converged, problem, beginning, rows) for beginning in beginnings])
     return _close(problem, _different(problem, states, rows), rows)[:_MOST_UNDECIDED]
 
 
@@ -304,7 +307,7 @@ def _differences(problem: Problem, state: State, others: list[State], rows: Rows
 
 
 def _one_part(rows: RowsInMemory, of: int) -> RowsInMemory:
-    return rows.first(max(len(rows) // of, _SMALLEST_SEARCH))
+    return rows.first(max(len(rows) // of, FEWEST_ROWS))
 
 
 def _grown(search: Search, rows: RowsInMemory) -> list[State]:
@@ -324,25 +327,33 @@ def _halved(search: Search, rows: RowsInMemory, seeds: Integers, effort: Effort,
         If every seed ends so, and any is `required`.
     """
     part = _one_part(rows, effort.part)
-    states: list[State] = []
-    for number, seed in enumerate(seeds):
+
+    def begun(number: int, seed: int) -> State | SingularCovarianceError:
         init_params, white = _KINDS[number % len(_KINDS)]
         try:
-            beginning = search.begin(part, init_params, white=white, seed=int(seed))
-            states.append(_short_run(search.on(part), beginning, part))
-        except SingularCovarianceError:
-            if number == len(seeds) - 1 and not states and required:
-                raise
+            return _short_run(search, search.begin(part, init_params, white=white, seed=seed), part)
+        except SingularCovarianceError as error:
+            return error
+
+    found = at_once([partial(begun, number, int(seed)) for number, seed in enumerate(seeds)])
+    states = [one for one in found if isinstance(one, State)]
+    if required and not states:
+        raise next(one for one in found if isinstance(one, SingularCovarianceError))
     while len(states) > effort.n_kept:
         states = sorted(states, key=lambda state: -state.lower_bound)[: max(effort.n_kept, len(states) // 2)]
         part = rows.first(2 * len(part))
-        states = [_short_run(search.on(part), state.safe, part) for state in states]
+        states = at_once([partial(_short_run, search, state.safe, part) for state in states])
     return states
 
 
-def _short_run(problem: Problem, beginning: MixtureParameters, rows: RowsInMemory) -> State:
+def _short_run(search: Search, beginning: MixtureParameters, rows: RowsInMemory) -> State:
+    problem = replace(search.on(rows), rough=True)
     return em.run(problem, em.init(beginning), rows.read, em.PlainEM(), tol=_SEARCH_TOL, max_iter=_STEPS)
 
 
 def _converged(problem: Problem, beginning: MixtureParameters, rows: RowsInMemory) -> State:
     return em.run(problem, em.init(beginning), rows.read, Anderson(), tol=_SEARCH_TOL, max_iter=CONVERGED_STEPS)
+
+
+def _all_converged(problem: Problem, states: list[State], rows: RowsInMemory) -> list[State]:
+    return at_once([partial(_converged, problem, state.safe, rows) for state in states])

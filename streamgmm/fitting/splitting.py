@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 from scipy import linalg
@@ -20,6 +21,7 @@ from streamgmm.mixture.m_step import Regularization, factored, moments
 from streamgmm.mixture.parameters import MixtureParameters
 from streamgmm.mixture.precision import Kernel
 from streamgmm.mixture.statistics import SufficientStatistics
+from streamgmm.passes import at_once
 
 #: Rows, and EM steps, to find out how a component splits; the first steps are done from each of three divisions.
 _SPLIT_ROWS, _FIRST_SPLIT_STEPS, _SPLIT_STEPS = 2500, 3, 6
@@ -61,18 +63,20 @@ def splits(
     z = rows.in_frame(problem.frame)
     labels = evaluate(z, parameters, labels=True).labels
     total = rows.sum_weight
-    found = []
-    for k in range(parameters.n_components) if components is None else components:
+
+    def split_of(k: int, seed: int) -> Split | None:
         mine = np.flatnonzero(labels == k)
         weight = rows.weight[mine]
         if len(mine) < 2 or weight.sum() < 2.0 * (family.min_rows(n_features) + 1):
-            continue
-        share = float(weight.sum()) / total
+            return None
         drawn = mine[:_SPLIT_ROWS]
-        split = _split(parameters, k, z[drawn], rows.weight[drawn], rng)
-        if split is not None:
-            found.append(replace(split, gain=share * split.gain))
-    return sorted(found, key=lambda split: -split.gain)
+        split = _split(parameters, k, z[drawn], rows.weight[drawn], np.random.default_rng(seed))
+        return None if split is None else replace(split, gain=float(weight.sum()) / total * split.gain)
+
+    which = range(parameters.n_components) if components is None else components
+    seeds = rng.integers(2**63, size=len(which))
+    found = at_once([partial(split_of, k, int(seed)) for k, seed in zip(which, seeds, strict=True)])
+    return sorted((split for split in found if split is not None), key=lambda split: -split.gain)
 
 
 def with_split(parameters: MixtureParameters, split: Split) -> MixtureParameters:

@@ -37,6 +37,8 @@ class Problem:
         Largest error of a row's log-density that float64 products may make, nats.
     repairs : bool
         Whether degenerate components are repaired; else the first ends the fit.
+    rough : bool
+        Whether float32 products are good enough to the end, since another fit goes on from there.
     """
 
     frame: Frame
@@ -47,6 +49,7 @@ class Problem:
     seed: int
     tolerance: float = FLOAT64_TOLERANCE
     repairs: bool = True
+    rough: bool = False
 
 
 @dataclass(frozen=True)
