@@ -69,8 +69,9 @@ class _Measured:
     value: Any
     cost: PassCost
 
-    def __add__(self, other: _Measured) -> _Measured:
-        return _Measured(self.value + other.value, self.cost + other.cost)
+    @classmethod
+    def merged(cls, parts: Sequence[_Measured]) -> _Measured:
+        return cls(_add_up(*(part.value for part in parts)), reduce(add, (part.cost for part in parts)))
 
 
 @dataclass(frozen=True)
@@ -126,18 +127,17 @@ def run_pass(rows: Rows, leaf: Leaf, parameters: Any) -> Any:
     Notes
     -----
     Runs where `dask.compute` would: on the active `distributed.Client`, else on the scheduler that Dask is configured
-    for, else on threads. Rows in this process's memory never leave it; a single task of such runs at once, with no
-    graph.
+    for, else on threads. Rows in this process's memory never leave it, and need no graph.
     """
+    if rows.in_memory and isinstance(rows, RandomAccessRows):
+        return run_here(rows, leaf, parameters)
     import dask
 
-    if rows.in_memory and isinstance(rows, RandomAccessRows) and rows.n_tasks == 1:
-        return run_here(rows, leaf, parameters)
     node = dask.delayed(parameters, pure=False, traverse=False)
     root = _tree(rows.leaves(_OneThread(leaf), node), dask.delayed(_add_up, pure=False, traverse=False))
     # The driver's own limit outlasts the tasks, so that threads which overlap don't switch it on and off.
     with one_blas_thread():
-        (result,) = dask.compute(root, **_scheduler(rows))
+        (result,) = dask.compute(root)
     return result
 
 
@@ -206,16 +206,9 @@ def _tree(values: Sequence[Any], combine: Callable[..., Any]) -> Any:
 
 
 def _add_up(*values: Any) -> Any:
-    return reduce(add, values)
-
-
-def _scheduler(rows: Rows) -> dict[str, Any]:
-    """Keep rows that are in this process's memory on schedulers of this process."""
-    import dask
-
-    if rows.in_memory and not _is_synchronous() and dask.config.get("scheduler", None) != "threads":
-        return {"scheduler": "threads"}
-    return {}
+    """Add values up: all at once where their class has `merged`, else one by one."""
+    merged = getattr(type(values[0]), "merged", None)
+    return reduce(add, values) if merged is None else merged(values)
 
 
 def _is_synchronous() -> bool:

@@ -1,9 +1,9 @@
 """The start of a fit on a sample in memory: a mixture that is grown, many seeds in short runs, the best improved.
 
 The likelihood of a mixture has many optima. Where seeds end is a matter of chance: of many, run for a few steps, the
-worse half is dropped again and again. Another run is grown from one component, split by split. The best are grown again
-from fewer components, and single components relocated, until that gains nothing more, which mostly leads to the same
-optimum from wherever it began.
+worse leave. Another run is grown from one component, split by split. The best are grown again from fewer components,
+and single components relocated, until that gains nothing more, which mostly leads to the same optimum from wherever it
+began.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from streamgmm.passes import at_once
 
 #: The kinds of seeds, in turn: how centres are drawn, and whether distances are those of the white frame.
 _KINDS = (("k-means++", False), ("kmeans", True), ("k-means++", True), ("kmeans", False))
-#: EM steps between halvings.
+#: EM steps after which the worse seeds leave.
 _STEPS = 10
 #: The part of a search's rows on which mixtures are grown.
 _GROWTH_PART = 8
@@ -200,15 +200,15 @@ def _searched(search: Search, rows: RowsInMemory) -> list[State]:
     effort = (_EFFORT if n_steps < _MANY_STEPS else _MORE_EFFORT).times(search.n_init)
     seeds = np.random.RandomState(search.seed).randint(2**31 - 1, size=effort.n_seeds)
     early, late = np.split(seeds, 2)
-    # Where they lead to is told apart on fewer rows.
+    # The first fits, and where they lead to, are told apart on fewer rows.
     few = part.first(2 * len(_one_part(part, effort.part)))
     runs = _grown(search, part)
-    runs += _halved(search, part, early, effort, required=not runs)
+    runs += _best_seeds(search, part, early, effort, required=not runs)
     apart = _different(search.on(few), _all_converged(search.on(few), runs, few), few)
     if len(runs) > effort.n_kept and len(apart) == 1:
         # From seeds of different kinds, and grown, to one optimum: there is hardly a better one.
         return _undecided(search.on(rows), [apart[0].safe], rows)
-    apart += _halved(search, part, late, effort, required=False)
+    apart += _all_converged(search.on(few), _best_seeds(search, part, late, effort, required=False), few)
     finalists = _finalists(problem, _all_converged(problem, apart, part), part)
     improved: list[State] = []
     for number, state in enumerate(finalists[: effort.n_improved]):
@@ -318,8 +318,8 @@ def _grown(search: Search, rows: RowsInMemory) -> list[State]:
     return [state] if state.safe.n_components == search.n_components else []
 
 
-def _halved(search: Search, rows: RowsInMemory, seeds: Integers, effort: Effort, *, required: bool) -> list[State]:
-    """Run seeds, each time for a few steps on more rows, and drop the worse half.
+def _best_seeds(search: Search, rows: RowsInMemory, seeds: Integers, effort: Effort, *, required: bool) -> list[State]:
+    """Run seeds for a few steps on some of the rows, and keep the best.
 
     Raises
     ------
@@ -328,22 +328,18 @@ def _halved(search: Search, rows: RowsInMemory, seeds: Integers, effort: Effort,
     """
     part = _one_part(rows, effort.part)
 
-    def begun(number: int, seed: int) -> State | SingularCovarianceError:
+    def run(number: int, seed: int) -> State | SingularCovarianceError:
         init_params, white = _KINDS[number % len(_KINDS)]
         try:
             return _short_run(search, search.begin(part, init_params, white=white, seed=seed), part)
         except SingularCovarianceError as error:
             return error
 
-    found = at_once([partial(begun, number, int(seed)) for number, seed in enumerate(seeds)])
+    found = at_once([partial(run, number, int(seed)) for number, seed in enumerate(seeds)])
     states = [one for one in found if isinstance(one, State)]
     if required and not states:
         raise next(one for one in found if isinstance(one, SingularCovarianceError))
-    while len(states) > effort.n_kept:
-        states = sorted(states, key=lambda state: -state.lower_bound)[: max(effort.n_kept, len(states) // 2)]
-        part = rows.first(2 * len(part))
-        states = at_once([partial(_short_run, search, state.safe, part) for state in states])
-    return states
+    return sorted(states, key=lambda state: -state.lower_bound)[: effort.n_kept]
 
 
 def _short_run(search: Search, beginning: MixtureParameters, rows: RowsInMemory) -> State:

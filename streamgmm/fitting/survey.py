@@ -15,6 +15,8 @@ from streamgmm.passes import PassCost, run_measured_pass
 from streamgmm.rows.base import Block, Rows
 
 _BLOCK_BYTES = 4 * 2**20
+#: Rows that are kept while a sample is drawn, as a multiple of its size. (To sort them each time costs more.)
+_MOST_KEPT = 1.5
 #: How many times as many rows a sample of different rows may need as one of independent rows for the same precision;
 #: beyond it, too many rows are equal.
 _LARGEST_DESIGN_EFFECT = 1.02
@@ -54,7 +56,7 @@ class SurveyRequest:
 
 @dataclass(frozen=True)
 class Sample:
-    """Rows with the smallest keys; any number of the first are a sample too.
+    """Rows that are drawn by keys, the smallest; once in their order, any number of the first are a sample too.
 
     Two kinds are drawn, and `Survey.chosen_sample` picks one.
 
@@ -98,11 +100,11 @@ class Sample:
 
     @classmethod
     def merged(cls, parts: Sequence[Sample], size: int) -> Sample:
-        """Return the rows with the smallest keys of several samples."""
+        """Return the rows of several samples: all, or those with the smallest keys where they are far too many."""
         if len(parts) == 1:
             return parts[0]
-        together = (np.concatenate([getattr(part, name) for part in parts]) for name in ("keys", "x", "weight"))
-        return cls(*together).smallest(size)
+        together = cls(*(np.concatenate([getattr(part, name) for part in parts]) for name in ("keys", "x", "weight")))
+        return together if len(together) <= _MOST_KEPT * size else together.smallest(size)
 
 
 @dataclass(frozen=True)
@@ -124,7 +126,7 @@ class Survey:
     scatter : ndarray of shape (n_features, n_features)
         sum w (x - mean)(x - mean)'; only its diagonal where the request said so.
     by_value, by_place : Sample
-        By place, weights are the rows' own still.
+        At least `sample_size` rows, where there are so many, in no order. By place, weights are the rows' own still.
     sample_size : int
     """
 
@@ -147,10 +149,11 @@ class Survey:
 
     def chosen_sample(self) -> Sample:
         """Return the better sample: that by value, unless too many rows are equal, or too few stand for the rest."""
-        enough = len(self.by_value) >= len(self.by_place) // 2
-        if self.complete or (enough and self.by_value.design_effect <= _LARGEST_DESIGN_EFFECT):
-            return self.by_value
-        drawn = self.by_place
+        by_value = self.by_value.smallest(self.sample_size)
+        enough = len(by_value) >= min(len(self.by_place), self.sample_size) // 2
+        if self.complete or (enough and by_value.design_effect <= _LARGEST_DESIGN_EFFECT):
+            return by_value
+        drawn = self.by_place.smallest(self.sample_size)
         # Horvitz & Thompson: a row of weight w was drawn with probability 1 - exp(-w t), t the largest key.
         weight = drawn.weight / -np.expm1(-drawn.weight * drawn.keys[-1])
         return Sample(drawn.keys, drawn.x, weight * (len(drawn) / weight.sum()))
@@ -253,7 +256,7 @@ def _survey_block(block: Block, request: SurveyRequest) -> Survey:
         sum_weight,
         mean,
         scatter,
-        Sample(keys[drawn], x[drawn], weight[drawn]).smallest(request.sample_size),
+        Sample(keys[drawn], x[drawn], weight[drawn]),
         _by_place(index, x, weight, request),
         request.sample_size,
     )
@@ -267,7 +270,7 @@ def _by_place(index: npt.NDArray[np.uint64], x: Floats, weight: Floats, request:
     elif (weight == 1.0).all():
         drawn = uniform <= request.drawn_share
         x, weight, uniform = x[drawn], weight[drawn], uniform[drawn]
-    return Sample(-np.log1p(-uniform) / weight, x, weight).smallest(request.sample_size)
+    return Sample(-np.log1p(-uniform) / weight, x, weight)
 
 
 def survey_blocks(blocks: Iterable[Block], request: SurveyRequest) -> Survey:
