@@ -48,6 +48,8 @@ _LEAST_STEP_WORK, _STEP_WORK = 10_000_000, 300_000_000
 _SEARCH_PASSES, _SEARCH_WORK = 20, 40_000_000_000
 #: EM steps that seeds, growth and the first fits take, and those of growing a fit again, about.
 _STEPS_BEFORE, _STEPS_OF_GROWTH = 100, 60
+#: EM steps to improve a fit that all the first ones agree on.
+_STEPS_WHERE_AGREED = 360
 #: Two fits are the same if their log-densities of a row differ by less than this, nats in the mean square.
 _SAME = 0.05
 #: Fits are undecided if their mean log-likelihoods differ by less than so many standard errors of the difference.
@@ -205,11 +207,13 @@ def _searched(search: Search, rows: RowsInMemory) -> list[State]:
     runs = _grown(search, part)
     runs += _best_seeds(search, part, early, effort, required=not runs)
     apart = _different(search.on(few), _all_converged(search.on(few), runs, few), few)
-    if len(runs) > effort.n_kept and len(apart) == 1:
-        # From seeds of different kinds, and grown, to one optimum: there is hardly a better one.
+    if len(runs) > effort.n_kept and len(apart) == 1 and n_steps < _MANY_STEPS:
+        # From seeds of different kinds, and grown, to one optimum: a better one is not worth looking for.
         return _undecided(search.on(rows), [apart[0].safe], rows)
     apart += _all_converged(search.on(few), _best_seeds(search, part, late, effort, required=False), few)
     finalists = _finalists(problem, _all_converged(problem, apart, part), part)
+    if len(finalists) == 1:
+        n_steps = min(n_steps, _STEPS_WHERE_AGREED)
     improved: list[State] = []
     for number, state in enumerate(finalists[: effort.n_improved]):
         if improved and n_steps < _STEPS_OF_GROWTH and search.n_init == 1:
