@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 GROUP = 8
 
 Value = TypeVar("Value")
+#: K * F * rows of an E-step that takes longer than what an iteration does beside it, about 2 ms.
+_WORK_WORTH_THREADS = 10_000_000
 #: How many threads `at_once` has left to each of its calls; None outside of them.
 _share_of_threads: ContextVar[int | None] = ContextVar("_share_of_threads", default=None)
 
@@ -160,13 +162,20 @@ def run_here(rows: RandomAccessRows, leaf: Leaf, parameters: Any) -> Any:
     return _tree(values, _add_up)
 
 
-def at_once(calls: Sequence[Callable[[], Value]]) -> list[Value]:
+def at_once(calls: Sequence[Callable[[], Value]], *, work: float) -> list[Value]:
     """Make some calls on this process's threads, and return what they return, in their order.
 
-    What is independent and takes milliseconds is better done side by side than each thing on all threads. Each call has
-    its share of the threads for `run_here` and for calls of its own. The first error, in the calls' order, is raised.
+    Fits to some ten thousand rows are better run side by side than each on all threads. Each call has its share of the
+    threads for `run_here` and for calls of its own. The first error, in the calls' order, is raised.
+
+    Parameters
+    ----------
+    calls : sequence of callable
+    work : float
+        K * F * rows of one E-step. Where that is next to nothing the calls are made one after the other: the rest of an
+        iteration is Python's, which runs one thread at a time.
     """
-    n_threads = min(_n_threads(), len(calls))
+    n_threads = min(_n_threads(), len(calls)) if work >= _WORK_WORTH_THREADS else 1
     if n_threads < 2:
         return [call() for call in calls]
     share = _n_threads() // n_threads

@@ -16,9 +16,9 @@ from streamgmm.passes import PassCost, run_here, run_measured_pass
 from streamgmm.rows.arrays import ArrayRows
 from streamgmm.rows.base import Block, Rows
 
-#: Bytes of rows in memory that one task computes, at most and, where they are a fourth of all, at least: small samples
-#: too are to keep some cores busy.
-_MOST_TASK_BYTES, _FEWEST_TASK_BYTES = 4 * 2**20, 2**19
+#: Bytes of rows in memory that one task computes: a fourth of all, so that samples too keep some cores busy, but
+#: not less than is worth a thread's waking up.
+_MOST_TASK_BYTES, _FEWEST_TASK_BYTES = 4 * 2**20, 2 * 2**20
 
 
 @dataclass(frozen=True)

@@ -49,7 +49,8 @@ def grown(problem: Problem, state: State, rows: RowsInMemory, n_components: int,
         new = [k for k in range(before.n_components) if k not in known]
         known.update((split.component, split) for split in splits(problem, before, part, rng, new))
         best = sorted(known.values(), key=lambda split: -split.gain)[:_GROWTH_TRIES]
-        tried = at_once([partial(_tried, problem, before, split, part) for split in best])
+        work = before.natural_parameters().size * len(part)
+        tried = at_once([partial(_tried, problem, before, split, part) for split in best], work=work)
         found = [(one, split.component) for one, split in zip(tried, best, strict=True) if one is not None]
         if not found:
             break

@@ -206,11 +206,16 @@ def _searched(search: Search, rows: RowsInMemory) -> list[State]:
     few = part.first(2 * len(_one_part(part, effort.part)))
     runs = _grown(search, part)
     runs += _best_seeds(search, part, early, effort, required=not runs)
-    apart = _different(search.on(few), _all_converged(search.on(few), runs, few), few)
-    if len(runs) > effort.n_kept and len(apart) == 1 and n_steps < _MANY_STEPS:
-        # From seeds of different kinds, and grown, to one optimum: a better one is not worth looking for.
-        return _undecided(search.on(rows), [apart[0].safe], rows)
-    apart += _all_converged(search.on(few), _best_seeds(search, part, late, effort, required=False), few)
+    rough = replace(search.on(few), rough=True)
+    ended = _all_converged(rough, runs, few)
+    apart = _different(rough, ended, few)
+    n_same = sum(spread <= _SAME for _, spread in _differences(rough, apart[0], ended, few))
+    # Two of three are enough where there is hardly time to grow them again.
+    enough = max(effort.n_kept, 2) if n_steps < 2 * _STEPS_OF_GROWTH else max(effort.n_kept + 1, len(ended))
+    if n_steps < _MANY_STEPS and n_same >= enough:
+        # From different kinds of starts to one optimum: a better one is not worth the time to look for it.
+        return [_converged(problem, apart[0].safe, part)]
+    apart += _all_converged(rough, _best_seeds(search, part, late, effort, required=False), few)
     finalists = _finalists(problem, _all_converged(problem, apart, part), part)
     if len(finalists) == 1:
         n_steps = min(n_steps, _STEPS_WHERE_AGREED)
@@ -273,7 +278,7 @@ def _improved(search: Search, state: State, rows: RowsInMemory, *, seed: int, n_
 
 def _undecided(problem: Problem, beginnings: list[MixtureParameters], rows: RowsInMemory) -> list[State]:
     """Converge fits, and keep the best and those that the rows can't tell from it, a few at most."""
-    states = at_once([partial(_converged, problem, beginning, rows) for beginning in beginnings])
+    states = _all_converged(problem, [em.init(beginning) for beginning in beginnings], rows)
     return _close(problem, _different(problem, states, rows), rows)[:_MOST_UNDECIDED]
 
 
@@ -339,7 +344,8 @@ def _best_seeds(search: Search, rows: RowsInMemory, seeds: Integers, effort: Eff
         except SingularCovarianceError as error:
             return error
 
-    found = at_once([partial(run, number, int(seed)) for number, seed in enumerate(seeds)])
+    calls = [partial(run, number, int(seed)) for number, seed in enumerate(seeds)]
+    found = at_once(calls, work=search.work_per_row * len(part))
     states = [one for one in found if isinstance(one, State)]
     if required and not states:
         raise next(one for one in found if isinstance(one, SingularCovarianceError))
@@ -356,4 +362,5 @@ def _converged(problem: Problem, beginning: MixtureParameters, rows: RowsInMemor
 
 
 def _all_converged(problem: Problem, states: list[State], rows: RowsInMemory) -> list[State]:
-    return at_once([partial(_converged, problem, state.safe, rows) for state in states])
+    work = max((state.safe.natural_parameters().size for state in states), default=0) * len(rows)
+    return at_once([partial(_converged, problem, state.safe, rows) for state in states], work=work)

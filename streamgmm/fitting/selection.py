@@ -21,8 +21,8 @@ from streamgmm.fitting.e_step_pass import EStepLeaf, PassOutcome, RowsInMemory
 from streamgmm.fitting.fit import FitResult, polished
 from streamgmm.fitting.preparation import Settings, prepare
 from streamgmm.fitting.sample_start import best_starts
+from streamgmm.fitting.sampling import row_keys
 from streamgmm.fitting.state import Problem, Step
-from streamgmm.fitting.survey import row_keys
 from streamgmm.fitting.together import ByBound, Candidate, best_of, run_together
 from streamgmm.mixture.arrays import Floats
 from streamgmm.mixture.e_step import PassModel, evaluate

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 
 import numpy as np
 from scipy import linalg
@@ -21,7 +20,6 @@ from streamgmm.mixture.m_step import Regularization, factored, moments
 from streamgmm.mixture.parameters import MixtureParameters
 from streamgmm.mixture.precision import Kernel
 from streamgmm.mixture.statistics import SufficientStatistics
-from streamgmm.passes import at_once
 
 #: Rows, and EM steps, to find out how a component splits; the first steps are done from each of three divisions.
 _SPLIT_ROWS, _FIRST_SPLIT_STEPS, _SPLIT_STEPS = 2500, 3, 6
@@ -75,7 +73,7 @@ def splits(
 
     which = range(parameters.n_components) if components is None else components
     seeds = rng.integers(2**63, size=len(which))
-    found = at_once([partial(split_of, k, int(seed)) for k, seed in zip(which, seeds, strict=True)])
+    found = [split_of(k, int(seed)) for k, seed in zip(which, seeds, strict=True)]
     return sorted((split for split in found if split is not None), key=lambda split: -split.gain)
 
 

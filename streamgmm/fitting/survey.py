@@ -4,19 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from streamgmm.exceptions import InputError, MissingValuesError
+from streamgmm.fitting.sampling import Draw, Sample, hashed, row_keys
 from streamgmm.mixture.arrays import Floats
 from streamgmm.passes import PassCost, run_measured_pass
 from streamgmm.rows.base import Block, Rows
 
 _BLOCK_BYTES = 4 * 2**20
-#: Rows that are kept while a sample is drawn, as a multiple of its size. (To sort them each time costs more.)
-_MOST_KEPT = 1.5
 #: How many times as many rows a sample of different rows may need as one of independent rows for the same precision;
 #: beyond it, too many rows are equal.
 _LARGEST_DESIGN_EFFECT = 1.02
@@ -55,59 +53,6 @@ class SurveyRequest:
 
 
 @dataclass(frozen=True)
-class Sample:
-    """Rows that are drawn by keys, the smallest; once in their order, any number of the first are a sample too.
-
-    Two kinds are drawn, and `Survey.chosen_sample` picks one.
-
-    By value: the key is a hash of a row's values, and equal rows are one, with the sum of their weights. Neither the
-    order of the rows nor their cut into parts makes a difference, not even for its bits.
-
-    By place: the key is a hash of a row's index, turned into an exponential variable of rate w where rows have weights
-    (Efraimidis & Spirakis, Inf. Process. Lett. 97, 2006), so that rows of large weight are rarely missed. The cut makes
-    no difference. It is the better one where few values stand for many rows: drawn by value, each of those is in with
-    all its rows, or out.
-
-    Attributes
-    ----------
-    keys : ndarray of shape (n,), uint64 or float64
-    x : ndarray of shape (n, n_features), float64
-    weight : ndarray of shape (n,), float64
-    """
-
-    keys: npt.NDArray[Any]
-    x: Floats
-    weight: Floats
-
-    def __len__(self) -> int:
-        return len(self.keys)
-
-    @property
-    def design_effect(self) -> float:
-        """How many times as many rows are needed as of equal weight (Kish, Survey Sampling, 1965)."""
-        return float(len(self) * (self.weight**2).sum() / self.weight.sum() ** 2)
-
-    def smallest(self, size: int) -> Sample:
-        """Return the `size` rows with the smallest keys, in their order; rows with equal keys become one."""
-        order = np.argsort(self.keys, kind="stable")
-        keys = self.keys[order]
-        first = np.flatnonzero(np.concatenate([[True], keys[1:] != keys[:-1]])[: len(keys)])
-        weight = self.weight[order]
-        if len(first) < len(order):
-            weight = np.add.reduceat(weight, first)
-            order, keys = order[first], keys[first]
-        return Sample(keys[:size], self.x[order[:size]], weight[:size])
-
-    @classmethod
-    def merged(cls, parts: Sequence[Sample], size: int) -> Sample:
-        """Return the rows of several samples: all, or those with the smallest keys where they are far too many."""
-        if len(parts) == 1:
-            return parts[0]
-        together = cls(*(np.concatenate([getattr(part, name) for part in parts]) for name in ("keys", "x", "weight")))
-        return together if len(together) <= _MOST_KEPT * size else together.smallest(size)
-
-
-@dataclass(frozen=True)
 class Survey:
     """What one reading of some rows says about them; adds up with `+`.
 
@@ -125,8 +70,8 @@ class Survey:
     mean : ndarray of shape (n_features,)
     scatter : ndarray of shape (n_features, n_features)
         sum w (x - mean)(x - mean)'; only its diagonal where the request said so.
-    by_value, by_place : Sample
-        At least `sample_size` rows, where there are so many, in no order. By place, weights are the rows' own still.
+    by_value, by_place : Draw
+        At least `sample_size` rows, where there are so many. By place, weights are the rows' own still.
     sample_size : int
     """
 
@@ -138,14 +83,14 @@ class Survey:
     sum_weight: float
     mean: Floats
     scatter: Floats
-    by_value: Sample
-    by_place: Sample
+    by_value: Draw
+    by_place: Draw
     sample_size: int
 
     @property
     def complete(self) -> bool:
         """Whether the sample by value holds every row that counts."""
-        return bool(np.isclose(self.by_value.weight.sum(), self.sum_weight, rtol=1e-9, atol=0.0))
+        return bool(np.isclose(self.by_value.sum_weight, self.sum_weight, rtol=1e-9, atol=0.0))
 
     def chosen_sample(self) -> Sample:
         """Return the better sample: that by value, unless too many rows are equal, or too few stand for the rest."""
@@ -188,28 +133,10 @@ class Survey:
             total,
             mean,
             scatter,
-            Sample.merged([part.by_value for part in parts], parts[0].sample_size),
-            Sample.merged([part.by_place for part in parts], parts[0].sample_size),
+            Draw.merged([part.by_value for part in parts], parts[0].sample_size),
+            Draw.merged([part.by_place for part in parts], parts[0].sample_size),
             parts[0].sample_size,
         )
-
-
-def hashed(index: npt.NDArray[np.uint64], seed: int) -> npt.NDArray[np.uint64]:
-    """Hash row indices: the finaliser of SplitMix64 (Steele, Lea & Flood, OOPSLA 2014), a bijection for each seed."""
-    with np.errstate(over="ignore"):
-        z = index + np.uint64(seed) * np.uint64(0x9E3779B97F4A7C15)
-        z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-        z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-        return z ^ (z >> np.uint64(31))
-
-
-def row_keys(x: Floats, seed: int) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.bool_]]:
-    """Hash the values of each row of x (n, n_features), and tell which rows have finite values only."""
-    from streamgmm.mixture import kernels
-
-    keys, finite = np.empty(len(x), dtype=np.int64), np.empty(len(x), dtype=np.bool_)
-    kernels.hash_rows(np.ascontiguousarray(x), seed, keys, finite)
-    return keys.view(np.uint64), finite
 
 
 def _survey_block(block: Block, request: SurveyRequest) -> Survey:
@@ -256,13 +183,13 @@ def _survey_block(block: Block, request: SurveyRequest) -> Survey:
         sum_weight,
         mean,
         scatter,
-        Sample(keys[drawn], x[drawn], weight[drawn]),
+        Draw((Sample(keys[drawn], x[drawn], weight[drawn]),)),
         _by_place(index, x, weight, request),
         request.sample_size,
     )
 
 
-def _by_place(index: npt.NDArray[np.uint64], x: Floats, weight: Floats, request: SurveyRequest) -> Sample:
+def _by_place(index: npt.NDArray[np.uint64], x: Floats, weight: Floats, request: SurveyRequest) -> Draw:
     uniform = hashed(index, request.seed).astype(np.float64) / 2.0**64
     if request.drawn_share >= 1.0 and request.n_rows is not None:
         # The sample by value holds all rows.
@@ -270,7 +197,7 @@ def _by_place(index: npt.NDArray[np.uint64], x: Floats, weight: Floats, request:
     elif (weight == 1.0).all():
         drawn = uniform <= request.drawn_share
         x, weight, uniform = x[drawn], weight[drawn], uniform[drawn]
-    return Sample(-np.log1p(-uniform) / weight, x, weight)
+    return Draw((Sample(-np.log1p(-uniform) / weight, x, weight),))
 
 
 def survey_blocks(blocks: Iterable[Block], request: SurveyRequest) -> Survey:

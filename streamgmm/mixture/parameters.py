@@ -130,10 +130,15 @@ class MixtureParameters:
         )
 
     def to_frame(self, frame: Frame) -> MixtureParameters:
-        """Map from the data's coordinates to the frame's."""
-        covariances = self.family.covariances_to_frame(self.covariances, frame)
-        means = frame.points_to_frame(self.means)
-        return MixtureParameters.from_covariances(self.covariance_type, self.weights, means, covariances)
+        """Map from the data's coordinates to the frame's, with no new factorisation."""
+        family = self.family
+        return MixtureParameters(
+            self.covariance_type,
+            self.weights,
+            frame.points_to_frame(self.means),
+            family.covariances_to_frame(self.covariances, frame),
+            family.precisions_cholesky_to_frame(self.precisions_cholesky, frame),
+        )
 
     def own_frame(self) -> Frame:
         """Make the frame of the mixture's own mean and covariance, for evaluating it far from any fit."""

@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streamgmm.exceptions import InputError, MissingValuesError
-from streamgmm.fitting.survey import hashed, survey
+from streamgmm.fitting.sampling import hashed
+from streamgmm.fitting.survey import survey
 from streamgmm.rows.open import open_rows
 
 

@@ -164,6 +164,10 @@ class CovarianceFamily(ABC):
     def precisions_cholesky_to_data(self, precisions_cholesky: Floats, frame: Frame) -> Floats:
         """Map U from the frame's coordinates to the data's."""
 
+    @abstractmethod
+    def precisions_cholesky_to_frame(self, precisions_cholesky: Floats, frame: Frame) -> Floats:
+        """Map U from the data's coordinates to the frame's."""
+
 
 @cache
 def upper_triangle(n: int) -> tuple[Integers, Integers]:

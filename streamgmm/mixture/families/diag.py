@@ -96,6 +96,9 @@ class Diag(CovarianceFamily):
     def precisions_cholesky_to_data(self, precisions_cholesky: Floats, frame: Frame) -> Floats:
         return precisions_cholesky * scale_of(frame)
 
+    def precisions_cholesky_to_frame(self, precisions_cholesky: Floats, frame: Frame) -> Floats:
+        return precisions_cholesky / scale_of(frame)
+
 
 def scale_of(frame: Frame) -> Floats:
     """Return the scales of a frame, which diag and spherical frames have."""

@@ -118,6 +118,9 @@ class Full(CovarianceFamily):
         # (A' U)(A' U)' = A' P A, and A' U is upper triangular because A' and U are.
         return np.triu(_matrix(frame.whitening).T @ precisions_cholesky)
 
+    def precisions_cholesky_to_frame(self, precisions_cholesky: Floats, frame: Frame) -> Floats:
+        return np.triu(_matrix(frame.colouring).T @ precisions_cholesky)
+
 
 def _matrix(matrix: Floats | None) -> Floats:
     if matrix is None:

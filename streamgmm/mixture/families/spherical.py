@@ -79,3 +79,6 @@ class Spherical(Diag):
 
     def precisions_cholesky_to_data(self, precisions_cholesky: Floats, frame: Frame) -> Floats:
         return precisions_cholesky * float(scale_of(frame)[0])
+
+    def precisions_cholesky_to_frame(self, precisions_cholesky: Floats, frame: Frame) -> Floats:
+        return precisions_cholesky / float(scale_of(frame)[0])
