@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import numbers
+import os
 import warnings
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any, Self, TypeAlias
 
 import numpy as np
@@ -15,6 +17,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from streamgmm.exceptions import InputError, RowsError
+from streamgmm.fitting.checkpoint import RESUME, Checkpoint, opened
 from streamgmm.fitting.fit import FitResult, fit
 from streamgmm.fitting.initialization import INIT_PARAMS, GivenStart
 from streamgmm.fitting.preparation import Settings
@@ -96,6 +99,12 @@ class GaussianMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
     memory_limit : int or str, default=None
         Memory that a process may use for rows, in bytes or as in "2GB": the rows are read in smaller pieces where that
         is needed, and data whose chunks can't be read within it is refused. None reads pieces of 64 MiB.
+    checkpoint : str or path, default=None
+        A folder, or the URL of one in an object store, in which `fit` keeps what it has come to after each reading: a
+        run that is stopped, however, goes on from there, to the same bits as one that was not. One run at a time.
+    resume : {"auto", "must", "never"}, default="auto"
+        Whether to go on from what is in `checkpoint`: where there is something of this fit (what is there of another
+        one that has not ended is an error), always, or never. `max_iter` may differ from run to run.
     callback : callable, default=None
         Called with the state of the fit (`streamgmm.fitting.state.State`) after every iteration. What it raises ends
         the fit.
@@ -166,6 +175,8 @@ class GaussianMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
         verbose_interval: int = 1,
         missing: str = "raise",
         memory_limit: int | str | None = None,
+        checkpoint: str | os.PathLike[str] | None = None,
+        resume: str = "auto",
         callback: Callable[[State], None] | None = None,
     ) -> None:
         self.n_components = n_components
@@ -185,6 +196,8 @@ class GaussianMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
         self.verbose_interval = verbose_interval
         self.missing = missing
         self.memory_limit = memory_limit
+        self.checkpoint = checkpoint
+        self.resume = resume
         self.callback = callback
 
     # Fitting
@@ -212,17 +225,22 @@ class GaussianMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
         ------
         InputError
             If a parameter or the rows can't be used; the message names what was found and what to do.
+        CheckpointError
+            If the fit can't go on from what is in `checkpoint`.
         """
         rows = self.open_to_fit(X, sample_weight, columns=columns)
         settings = self.settings(rows)
-        with reporter(self.verbose, self.verbose_interval, self.max_iter) as report:
+        with (
+            self._opened_checkpoint(rows, settings) as checkpoint,
+            reporter(self.verbose, self.verbose_interval, self.max_iter) as report,
+        ):
 
             def after_iteration(state: State) -> None:
                 report(state)
                 if self.callback is not None:
                     self.callback(state)
 
-            result = fit(rows, settings, after_iteration)
+            result = fit(rows, settings, after_iteration, checkpoint)
         self.adopt(result, self)
         if result.state.stop_reason is StopReason.MAX_ITER and self.tol > 0:
             warnings.warn(
@@ -398,6 +416,12 @@ class GaussianMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
 
     # Inner workings
 
+    def _opened_checkpoint(self, rows: Rows, settings: Settings) -> AbstractContextManager[Checkpoint | None]:
+        if self.checkpoint is None:
+            return nullcontext()
+        seed_given = isinstance(self.random_state, numbers.Integral)
+        return opened(os.fspath(self.checkpoint), rows, settings, seed_given=seed_given, resume=self.resume)
+
     def _predict(self, X: Any, kind: str, columns: Sequence[str] | None) -> Result:
         return predict(self.open(X, columns=columns), self.parameters(), kind, missing=self.missing)
 
@@ -451,6 +475,9 @@ class GaussianMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
         _check_option("covariance_type", self.covariance_type, tuple(FAMILIES))
         _check_option("init_params", self.init_params, INIT_PARAMS)
         _check_option("missing", self.missing, _MISSING)
+        _check_option("resume", self.resume, RESUME)
+        if self.resume == "must" and self.checkpoint is None:
+            raise InputError("resume='must' needs checkpoint=, the folder to go on from")
         if not isinstance(self.accelerate, (bool, np.bool_)) and self.accelerate != "auto":
             raise InputError(f"accelerate must be True, False or 'auto'; got {self.accelerate!r}")
         _check_not_negative("tol", self.tol)

@@ -6,13 +6,16 @@
     ├── InputError (ValueError)            what the user gave can't be used; the message says what can
     │   ├── RowsError                      the rows: their place, kind, columns, dtype
     │   │   └── MissingValuesError         a NaN or an infinity where missing="raise"
-    │   └── ModelFileError                 a file that is no streamgmm model, or a newer one
+    │   ├── ModelFileError                 a file that is no streamgmm model, or a newer one
+    │   └── CheckpointError                a checkpoint that a fit can't go on from, and why
+    │       └── CheckpointInUseError       another run is at work on it
     ├── SingularCovarianceError (ValueError)   a covariance that can't be inverted, and how to avoid it
     ├── MemoryLimitError (MemoryError)     what has to be in memory at once is more than `memory_limit`
     └── OutputExistsError (FileExistsError)    a result would be written over something
 
     StreamGMMWarning (UserWarning)
-    └── ComponentWarning                   a component starved or collapsed, and what became of it
+    ├── ComponentWarning                   a component starved or collapsed, and what became of it
+    └── CheckpointWarning                  a part of a checkpoint is damaged, and an earlier one was taken
 """
 
 
@@ -36,6 +39,14 @@ class ModelFileError(InputError):
     """A file is not a streamgmm model, or one of a format that this version can't read."""
 
 
+class CheckpointError(InputError):
+    """A fit can't go on from a checkpoint."""
+
+
+class CheckpointInUseError(CheckpointError):
+    """Another run is at work on a checkpoint."""
+
+
 class SingularCovarianceError(StreamGMMError, ValueError):
     """A covariance can't be inverted."""
 
@@ -50,6 +61,10 @@ class OutputExistsError(StreamGMMError, FileExistsError):
 
 class StreamGMMWarning(UserWarning):
     """Base of all warnings of streamgmm's own."""
+
+
+class CheckpointWarning(StreamGMMWarning):
+    """A part of a checkpoint is damaged."""
 
 
 class ComponentWarning(StreamGMMWarning):

@@ -23,8 +23,8 @@ from streamgmm.rows.results import check_output, replaced_whole
 FORMAT_VERSION = 1
 _KEY = "streamgmm"
 _ARRAYS = ("weights", "means", "covariances", "precisions_cholesky", "lower_bounds")
-#: Parameters that are arrays or code: they have done their work when a model is fitted.
-_NOT_SAVED = ("weights_init", "means_init", "precisions_init", "callback", "random_state")
+#: Parameters that are arrays, code or places: they have done their work when a model is fitted.
+_NOT_SAVED = ("weights_init", "means_init", "precisions_init", "checkpoint", "resume", "callback", "random_state")
 
 
 def save(model: GaussianMixture, path: str | os.PathLike[str]) -> None:

@@ -32,6 +32,10 @@ from streamgmm.cli import options
 @options.missing
 @options.memory_limit
 @options.scheduler
+@click.option("--checkpoint", metavar="FOLDER", help="Keep the fit's state here after each reading, and go on from it.")
+@click.option(
+    "--resume", type=click.Choice(["auto", "must", "never"]), help="Go on from the checkpoint if there is one (auto)."
+)
 @options.overwrite
 @click.option("--report", is_flag=True, help="Print what the fit did and what it cost.")
 @click.option("--quiet", is_flag=True, help="No progress on standard error.")
@@ -49,7 +53,7 @@ def fit(
 ) -> None:
     """Fit a mixture to the rows of SOURCE and write it to MODEL.
 
-    Example: streamgmm fit rows.zarr --components 16 --output model.safetensors
+    Example: streamgmm fit rows.zarr --components 16 --output model.safetensors --checkpoint rows.checkpoint
     """
     from streamgmm import GaussianMixture, save
     from streamgmm.rows.results import check_output
@@ -58,7 +62,15 @@ def fit(
     check_output(output, overwrite=overwrite)
     given = {name: value for name, value in parameters.items() if value is not None}
     model = GaussianMixture(**given, verbose=0 if quiet else 1, verbose_interval=1)
-    with options.one_line_warnings(), options.running_on(scheduler, workers, parameters["memory_limit"]):
+    folder = parameters["checkpoint"]
+    stopped = "stopped by SIGTERM; " + (
+        "there is no --checkpoint to go on from" if folder is None else f"the same command goes on from {folder}"
+    )
+    with (
+        options.one_line_warnings(),
+        options.ended_by_sigterm(stopped),
+        options.running_on(scheduler, workers, parameters["memory_limit"]),
+    ):
         model.fit(source, sample_weight=weight_column, columns=options.split_columns(columns))
     save(model, output)
     click.echo(

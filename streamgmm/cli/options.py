@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 import warnings
 from collections.abc import Callable, Iterator
@@ -96,6 +97,21 @@ def running_on(scheduler: str, workers: int | None, memory_limit: str | None) ->
         raise InputError(f"no Dask scheduler answers at {scheduler}: {error}") from error
     with client:
         yield
+
+
+@contextmanager
+def ended_by_sigterm(message: str) -> Iterator[None]:
+    """Let SIGTERM end what runs as an error would, everything closed, and exit with 143 as shells expect it."""
+
+    def end(*_: Any) -> None:
+        click.echo(f"streamgmm: {message}", err=True)
+        sys.exit(128 + signal.SIGTERM)
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 @contextmanager

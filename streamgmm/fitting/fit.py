@@ -5,17 +5,20 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import count
 
 from streamgmm.blas import one_blas_thread
 from streamgmm.exceptions import ComponentWarning
 from streamgmm.fitting import em
+from streamgmm.fitting.checkpoint import Checkpoint, Progress
 from streamgmm.fitting.e_step_pass import PassOutcome, UnlikelyRows, read_models
 from streamgmm.fitting.preparation import Preparation, Settings, prepare
 from streamgmm.fitting.rare import challenger
 from streamgmm.fitting.report import FitReport, reported
 from streamgmm.fitting.sample_start import best_starts
 from streamgmm.fitting.state import Problem, State
+from streamgmm.fitting.stopping import StopReason
 from streamgmm.fitting.together import Candidate, ReadTogether, best_of, run_together
 from streamgmm.mixture.e_step import PassModel
 from streamgmm.mixture.parameters import MixtureParameters
@@ -44,8 +47,13 @@ class FitResult:
     report: FitReport
 
 
-def fit(rows: Rows, settings: Settings, callback: Callable[[State], None] | None = None) -> FitResult:
-    """Fit a mixture to rows.
+def fit(
+    rows: Rows,
+    settings: Settings,
+    callback: Callable[[State], None] | None = None,
+    checkpoint: Checkpoint | None = None,
+) -> FitResult:
+    """Fit a mixture to rows; go on from a checkpoint, and keep in it what the fit has come to, where one is given.
 
     Raises
     ------
@@ -55,50 +63,78 @@ def fit(rows: Rows, settings: Settings, callback: Callable[[State], None] | None
     # The same number of threads for the driver's small products everywhere: the same bits.
     with one_blas_thread():
         began = time.perf_counter()
-        prepared = prepare(rows, [settings])
+        start = None if checkpoint is None else checkpoint.start
+        if start is None:
+            prepared = prepare(rows, [settings])
+            if checkpoint is not None:
+                checkpoint.keep_start(prepared, settings.seed)
+        else:
+            settings = replace(settings, seed=start.seed)
+            prepared = Preparation(rows, start.surveyed, start.sample, start.complete, start.cost, settings.missing)
         problem = prepared.problem(settings)
-        starts = best_starts(prepared.search(problem, settings, prepared.sample))
-        return polished(prepared, problem, settings, starts, [prepared.cost], began, callback)
+        progress = None if checkpoint is None else checkpoint.progress
+        if progress is None:
+            starts = best_starts(prepared.search(problem, settings, prepared.sample))
+            progress = begun(prepared, starts)
+            if checkpoint is not None:
+                checkpoint.keep_progress(progress)
+        keep = None if checkpoint is None else checkpoint.keep_progress
+        return polished(prepared, problem, settings, progress, began, callback, keep)
+
+
+def begun(prepared: Preparation, starts: Sequence[MixtureParameters]) -> Progress:
+    """Return where a fit stands that has been started."""
+    return Progress(tuple(em.init(parameters) for parameters in starts), 0, (prepared.cost,))
 
 
 def polished(
     prepared: Preparation,
     problem: Problem,
     settings: Settings,
-    starts: Sequence[MixtureParameters],
-    costs: list[PassCost],
+    progress: Progress,
     began: float,
     callback: Callable[[State], None] | None = None,
+    keep: Callable[[Progress], None] | None = None,
 ) -> FitResult:
-    """Run EM on all rows from one start or several, which share the readings; return the best.
+    """Run EM on all rows for one candidate or several, which share the readings; return the best.
 
     Parameters
     ----------
     prepared : Preparation
     problem : Problem
     settings : Settings
-    starts : sequence of MixtureParameters
-        In the frame's coordinates.
-    costs : list of PassCost
-        Of the readings until now; those made here are appended.
+    progress : Progress
+        Where to go on.
     began : float
         When the whole fit began, by `time.perf_counter`.
     callback : callable, optional
         Called after each reading, with the state of the best fit.
+    keep : callable, optional
+        Called after each reading, before `callback`, with where the fit stands.
     """
+    costs = list(progress.costs)
     accelerator = prepared.accelerator(settings, prepared.sample)
 
     def challenge(candidate: Candidate, unlikely: UnlikelyRows) -> Candidate | None:
         return challenger(candidate, unlikely, prepared.sample)
 
+    n_readings = count(progress.n_readings + 1)
+
+    def after_reading(fits: Sequence[Candidate]) -> None:
+        if keep is not None:
+            keep(Progress(tuple(fit.state for fit in fits if not fit.dropped), next(n_readings), tuple(costs)))
+        if callback is not None:
+            callback(best_of(fits).state)
+
     fits = run_together(
-        [Candidate(problem, accelerator, em.init(parameters)) for parameters in starts],
+        [Candidate(problem, accelerator, _reopened(state, settings)) for state in progress.states],
         reader(prepared, costs),
         tol=settings.tol,
         max_iter=settings.max_iter,
         # Where the user says where to start, components stay the ones that they were.
         challenge=challenge if settings.accelerate and settings.given.empty else None,
-        callback=None if callback is None else lambda fits: callback(best_of(fits).state),
+        callback=after_reading,
+        n_iter=progress.n_readings,
     )
     state = best_of(fits).state
     n_lost = settings.n_components - state.safe.n_components
@@ -113,11 +149,17 @@ def polished(
         state,
         tol=settings.tol,
         sample_size=len(prepared.sample),
-        in_memory=prepared.surveyed.complete,
+        in_memory=prepared.complete,
         cost=sum(costs, PassCost()),
         seconds=time.perf_counter() - began,
     )
     return FitResult(state.safe.to_data(problem.frame), state, prepared.surveyed.n_missing, report)
+
+
+def _reopened(state: State, settings: Settings) -> State:
+    """Let a fit go on that has stopped at a number of iterations that is higher now."""
+    goes_on = state.stop_reason is StopReason.MAX_ITER and state.n_iter < settings.max_iter
+    return replace(state, stop_reason=None) if goes_on else state
 
 
 def reader(prepared: Preparation, costs: list[PassCost]) -> ReadTogether:

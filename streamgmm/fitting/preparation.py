@@ -71,7 +71,10 @@ class Preparation:
     ----------
     rows : Rows
     surveyed : Survey
+        Without the rows that it drew.
     sample : RowsInMemory
+    complete : bool
+        Whether the sample holds every row that counts.
     cost : PassCost
         Of the reading.
     missing : str
@@ -81,13 +84,14 @@ class Preparation:
     rows: Rows
     surveyed: Survey
     sample: RowsInMemory
+    complete: bool
     cost: PassCost
     missing: str
 
     @property
     def source(self) -> Rows:
         """Where passes read: the sample, where that holds all rows."""
-        return self.sample.as_rows() if self.surveyed.complete else self.rows
+        return self.sample.as_rows() if self.complete else self.rows
 
     def check(self, statistics: SufficientStatistics, costs: list[PassCost], cost: PassCost) -> None:
         """Check what a pass over `source` gave, and append its cost where it was a reading.
@@ -97,7 +101,7 @@ class Preparation:
         MissingValuesError
             If a value is missing now: the survey found none, so the data has changed since.
         """
-        if not self.surveyed.complete:
+        if not self.complete:
             costs.append(cost)
         if statistics.n_missing and self.missing == "raise":
             raise self.rows.provenance.missing_values_error(statistics.first_missing, None, statistics.n_missing)
@@ -140,7 +144,7 @@ class Preparation:
         if not settings.accelerate:
             return em.PlainEM()
         n_parameters = n_free_parameters(*settings.n_parameters_for, self.rows.n_features)
-        if self.surveyed.complete or len(sample) < _FEWEST_FOR_SURROGATE * n_parameters:
+        if self.complete or len(sample) < _FEWEST_FOR_SURROGATE * n_parameters:
             return Anderson()
         n_rows = max(_SURROGATE_ROWS_PER_PARAMETER * n_parameters, int(_SURROGATE_SHARE * self.surveyed.n_used))
         return Surrogate(sample, min(n_rows, len(sample)), self.surveyed.n_used, settings.tol)
@@ -172,7 +176,8 @@ def prepare(rows: Rows, candidates: Sequence[Settings]) -> Preparation:
             f"sample_weight sums to {surveyed.sum_weight:g}, less than n_components = {n_components}: a weight says "
             "how many rows a row stands for; scale the weights so that their mean is about 1"
         )
-    return Preparation(rows, surveyed, _rows_of(surveyed, n_components), cost, one.missing)
+    sample, complete = _rows_of(surveyed, n_components), surveyed.complete
+    return Preparation(rows, surveyed.without_draws(), sample, complete, cost, one.missing)
 
 
 def _rows_of(surveyed: Survey, n_components: int) -> RowsInMemory:

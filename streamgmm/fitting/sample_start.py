@@ -20,6 +20,7 @@ from streamgmm.fitting.e_step_pass import RowsInMemory
 from streamgmm.fitting.growth import CONVERGED_STEPS, FEWEST_ROWS, grown, regrown
 from streamgmm.fitting.initialization import GivenStart, start
 from streamgmm.fitting.relocation import relocated
+from streamgmm.fitting.splitting import splits
 from streamgmm.fitting.state import Problem, State
 from streamgmm.mixture.arrays import Integers
 from streamgmm.mixture.e_step import evaluate
@@ -48,6 +49,9 @@ _LEAST_STEP_WORK, _STEP_WORK = 10_000_000, 300_000_000
 _SEARCH_PASSES, _SEARCH_WORK = 20, 40_000_000_000
 #: EM steps that seeds, growth and the first fits take, and those of growing a fit again, about.
 _STEPS_BEFORE, _STEPS_OF_GROWTH = 100, 60
+#: A split describes something if it gains so many times what it would gain of noise. (Seen: up to 5 where the data is
+#: a mixture with as many components, over 6 elsewhere.)
+_TIMES_NOISE = 4.0
 #: EM steps to improve a fit that all the first ones agree on.
 _STEPS_WHERE_AGREED = 360
 #: Two fits are the same if their log-densities of a row differ by less than this, nats in the mean square.
@@ -210,10 +214,7 @@ def _searched(search: Search, rows: RowsInMemory) -> list[State]:
     ended = _all_converged(rough, runs, few)
     apart = _different(rough, ended, few)
     n_same = sum(spread <= _SAME for _, spread in _differences(rough, apart[0], ended, few))
-    # Two of three are enough where there is hardly time to grow them again.
-    enough = max(effort.n_kept, 2) if n_steps < 2 * _STEPS_OF_GROWTH else max(effort.n_kept + 1, len(ended))
-    if n_steps < _MANY_STEPS and n_same >= enough:
-        # From different kinds of starts to one optimum: a better one is not worth the time to look for it.
+    if _accepted(rough, apart[0], n_same, len(ended), few, effort, n_steps):
         return [_converged(problem, apart[0].safe, part)]
     apart += _all_converged(rough, _best_seeds(search, part, late, effort, required=False), few)
     finalists = _finalists(problem, _all_converged(problem, apart, part), part)
@@ -228,6 +229,33 @@ def _searched(search: Search, rows: RowsInMemory) -> list[State]:
     # What was improved on may still be the better one on more rows.
     pool = _close(problem, _different(problem, [*improved, *finalists], part), part)
     return _undecided(search.on(rows), [state.safe for state in pool], rows)
+
+
+def _accepted(
+    problem: Problem, best: State, n_same: int, n_fits: int, rows: RowsInMemory, effort: Effort, n_steps: int
+) -> bool:
+    """Tell whether an optimum that several of the first fits have reached is not worth looking for a better one.
+
+    They began from seeds of different kinds, and grown. All agree; or most do, and there is nothing left to describe,
+    or hardly time to grow a mixture again.
+    """
+    if n_same == n_fits > effort.n_kept and n_steps < _MANY_STEPS:
+        return True
+    if n_same <= effort.n_kept // 2 or n_same < 2:
+        return False
+    return n_steps < 2 * _STEPS_OF_GROWTH or _well_described(problem, best, rows)
+
+
+def _well_described(problem: Problem, state: State, rows: RowsInMemory) -> bool:
+    """Tell whether no component gains more by a split than its parameters fit of the noise: nothing is left to find.
+
+    By Wilks' theorem q parameters more gain q / 2 nats in all where they describe nothing.
+    """
+    parameters = state.safe
+    n_columns = len(parameters.family.factor_pairs(parameters.n_features)[0])
+    found = splits(problem, parameters, rows, np.random.default_rng(problem.seed))
+    noise = [n_columns * parameters.weights[split.component] / (2.0 * split.n_rows) for split in found]
+    return all(split.gain < _TIMES_NOISE * gain for split, gain in zip(found, noise, strict=True))
 
 
 def _finalists(problem: Problem, states: list[State], rows: RowsInMemory) -> list[State]:

@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from streamgmm.blas import one_blas_thread
 from streamgmm.fitting import em
+from streamgmm.fitting.checkpoint import Progress
 from streamgmm.fitting.e_step_pass import EStepLeaf, PassOutcome, RowsInMemory
 from streamgmm.fitting.fit import FitResult, polished
 from streamgmm.fitting.preparation import Settings, prepare
@@ -267,7 +268,8 @@ def _select(
         _compared(fit, settings, seen, comparison.seen[best])
         for fit, settings, seen in zip(fits, candidates, comparison.seen, strict=True)
     )
-    fit = polished(prepared, fits[best].problem, candidates[best], [fits[best].state.safe], costs, began)
+    progress = Progress((em.init(fits[best].state.safe),), 0, tuple(costs))
+    fit = polished(prepared, fits[best].problem, candidates[best], progress, began)
     return Selection(compared, best, fit)
 
 

@@ -40,6 +40,8 @@ class Split:
         In the frame's coordinates.
     covariances : ndarray or None
         In the shape of two components' covariances; None where all components share one.
+    n_rows : int
+        On which it was found out.
     """
 
     component: int
@@ -47,6 +49,7 @@ class Split:
     shares: Floats
     means: Floats
     covariances: Floats | None
+    n_rows: int
 
 
 def splits(
@@ -119,7 +122,7 @@ def _split(
     if parameters.family.shared:
         means = linalg.solve_triangular(parameters.precisions_cholesky, means.T, trans="T").T
     covariances = None if parameters.family.shared else two.covariances
-    return Split(component, best.bound - alone.bound, two.weights, means, covariances)
+    return Split(component, best.bound - alone.bound, two.weights, means, covariances, len(z))
 
 
 def _halves(y: Floats, rng: np.random.Generator) -> Iterator[Floats]:

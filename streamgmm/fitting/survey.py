@@ -103,6 +103,10 @@ class Survey:
         weight = drawn.weight / -np.expm1(-drawn.weight * drawn.keys[-1])
         return Sample(drawn.keys, drawn.x, weight * (len(drawn) / weight.sum()))
 
+    def without_draws(self) -> Survey:
+        """Return the survey without the rows that it drew, which take memory."""
+        return replace(self, by_value=Draw(()), by_place=Draw(()))
+
     @property
     def covariance(self) -> Floats:
         """The rows' covariance, divided by the sum of the weights: shape (n_features, n_features)."""

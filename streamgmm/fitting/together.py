@@ -103,6 +103,7 @@ def run_together(
     comparison: Comparison | None = None,
     challenge: Challenge | None = None,
     callback: Callable[[Sequence[Candidate]], None] | None = None,
+    n_iter: int = 0,
 ) -> list[Candidate]:
     """Run several fits; each iteration is one reading of the rows for all that take part.
 
@@ -121,6 +122,8 @@ def run_together(
         worst.
     callback : callable, optional
         Called with the candidates after each reading.
+    n_iter : int
+        Readings that have been made before.
 
     Returns
     -------
@@ -129,7 +132,6 @@ def run_together(
     """
     comparison = ByBound() if comparison is None else comparison
     fits = list(candidates)
-    n_iter = 0
     while any(fit.active for fit in fits):
         n_iter += 1
         chosen = [at for at, fit in enumerate(fits) if fit.active]

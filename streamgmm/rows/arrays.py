@@ -63,6 +63,9 @@ class NpyRows(RandomAccessRows):
             raise RowsError(f"{self.path} can't be read as a .npy file of numbers: {error}") from error
         return array
 
+    def _content_digest(self) -> str:
+        return self._digest_of_files([self.path])
+
     def read(self, start: int, stop: int) -> Iterator[Block]:
         # Mapped afresh by each task: the pages of a mapping count as the process's memory until it is closed.
         yield Block(self._open()[start:stop], None, start)

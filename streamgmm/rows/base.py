@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from copy import copy
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from streamgmm.exceptions import MissingValuesError, RowsError
+from streamgmm.rows.fingerprint import digest, digest_of_files
 
 if TYPE_CHECKING:
     from dask.delayed import Delayed
@@ -113,6 +114,25 @@ class Rows(ABC):
     def leaves(self, leaf: Leaf, parameters: Delayed) -> list[Delayed]:
         """Return one lazy task for each part: load it and apply `leaf` to its blocks and `parameters`."""
 
+    def fingerprint(self) -> dict[str, Any]:
+        """Return what tells these rows, and their cut into tasks, from others; JSON can hold it."""
+        return {
+            "rows": self.n_rows,
+            "features": self.n_features,
+            "dtype": str(self.dtype),
+            "feature names": None if self.feature_names is None else [str(name) for name in self.feature_names],
+            "tasks": self._cut_digest(),
+            "content": self._content_digest(),
+        }
+
+    @abstractmethod
+    def _cut_digest(self) -> str:
+        """Return a digest of the cut into tasks."""
+
+    @abstractmethod
+    def _content_digest(self) -> str:
+        """Return a digest of the rows themselves, or of what changes with them."""
+
 
 class RandomAccessRows(Rows):
     """Rows of which any range can be read."""
@@ -162,10 +182,25 @@ class RandomAccessRows(Rows):
         other.ranges = ranges
         return other
 
+    def _cut_digest(self) -> str:
+        return digest(f"{part.start} {part.stop}" for part in self.ranges)
+
+    def _content_digest(self) -> str:
+        blocks = (block for part in self.ranges for block in self.blocks(part))
+        return digest(_bytes_of(array) for block in blocks for array in (block.x, block.sample_weight))
+
+    def _digest_of_files(self, paths: Sequence[str]) -> str:
+        """Return a digest of the files that hold the rows, and of the weights beside them."""
+        return digest([digest_of_files(paths), _bytes_of(self.sample_weight)])
+
     def blocks(self, part: RowRange) -> Iterator[Block]:
         """Read one task's rows with their weights, here and now."""
         weights = None if self.sample_weight is None else self.sample_weight[part.start : part.stop]
         return weighted_blocks(self.read(part.start, part.stop), part.start, weights)
+
+
+def _bytes_of(array: npt.NDArray[Any] | None) -> bytes:
+    return b"" if array is None else array.tobytes()
 
 
 def weighted_blocks(blocks: Iterable[Block], start: int, sample_weight: npt.NDArray[Any] | None) -> Iterator[Block]:

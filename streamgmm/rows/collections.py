@@ -10,6 +10,7 @@ import numpy as np
 
 from streamgmm.exceptions import RowsError
 from streamgmm.rows.base import UNKNOWN_LENGTH_STRIDE, Block, Leaf, Rows, check_dtype, check_sample_weight
+from streamgmm.rows.fingerprint import digest
 from streamgmm.rows.tables import common_dtype, numpy_dtype_of_pandas, select_columns
 
 if TYPE_CHECKING:
@@ -70,6 +71,13 @@ class DaskRows(Rows):
     @property
     def n_tasks(self) -> int:
         return int(self.array.numblocks[0])
+
+    def _cut_digest(self) -> str:
+        return digest(map(str, self.array.chunks[0]))
+
+    def _content_digest(self) -> str:
+        # Dask names arrays after what makes them.
+        return digest([self.array.name, "" if self.sample_weight is None else self.sample_weight.name])
 
     def leaves(self, leaf: Leaf, parameters: Delayed) -> list[Delayed]:
         import dask.array as da

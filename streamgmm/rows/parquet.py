@@ -85,6 +85,9 @@ class ParquetRows(RandomAccessRows):
                 start = stop
         return tuple(ranges)
 
+    def _content_digest(self) -> str:
+        return self._digest_of_files(sorted({group.path for group in self._groups}))
+
     def read(self, start: int, stop: int) -> Iterator[Block]:
         first = bisect_right(self._starts, start) - 1
         for group, group_start in zip(self._groups[first:], self._starts[first:], strict=False):

@@ -10,6 +10,7 @@ import numpy as np
 from streamgmm.exceptions import RowsError
 from streamgmm.rows.base import Block, RandomAccessRows, check_dtype, check_two_dimensional
 from streamgmm.rows.cut import STORED_TASK_BYTES, cut, task_bytes
+from streamgmm.rows.fingerprint import digest
 
 if TYPE_CHECKING:
     import zarr
@@ -18,8 +19,11 @@ if TYPE_CHECKING:
 class ZarrRows(RandomAccessRows):
     """The rows of a 2-D Zarr array."""
 
-    def __init__(self, array: zarr.Array[Any], *, description: str, memory_limit: int | None = None) -> None:
+    def __init__(
+        self, array: zarr.Array[Any], *, description: str, path: str | None = None, memory_limit: int | None = None
+    ) -> None:
         self.description = description
+        self._path = _local_path(array) if path is None else path
         check_two_dimensional(array.shape, description)
         check_dtype(np.dtype(array.dtype), description)
         self.array = array
@@ -34,6 +38,12 @@ class ZarrRows(RandomAccessRows):
             piece_rows = array.shards[0]
         self.ranges = cut(self.n_rows, row_bytes, piece_rows, target, memory_limit=memory_limit, what=description)
 
+    def _content_digest(self) -> str:
+        if self._path is not None:
+            return self._digest_of_files([self._path])
+        # Somewhere that only the array itself knows: its metadata is all that can be told without reading it.
+        return super()._content_digest() if self.in_memory else digest([str(self.array.metadata)])
+
     def read(self, start: int, stop: int) -> Iterator[Block]:
         try:
             x = np.asarray(self.array[start:stop])
@@ -42,6 +52,12 @@ class ZarrRows(RandomAccessRows):
                 f"{self.description}: rows {start} to {stop - 1} can't be read, a chunk seems damaged: {error}"
             ) from error
         yield Block(x, None, start)
+
+
+def _local_path(array: zarr.Array[Any]) -> str | None:
+    """Return where an array's files are, if they are on this machine."""
+    root = getattr(array.store, "root", None)
+    return None if root is None else str(root / array.path)
 
 
 def open_zarr(path: str, *, memory_limit: int | None = None) -> ZarrRows:
@@ -53,7 +69,7 @@ def open_zarr(path: str, *, memory_limit: int | None = None) -> ZarrRows:
     except (FileNotFoundError, KeyError, ValueError, NotImplementedError) as error:
         raise RowsError(f"{path} can't be opened as a Zarr array: {error}") from error
     if isinstance(node, zarr.Array):
-        return ZarrRows(node, description=path, memory_limit=memory_limit)
+        return ZarrRows(node, description=path, path=path, memory_limit=memory_limit)
     arrays = {name: member for name, member in node.members(max_depth=None) if isinstance(member, zarr.Array)}
     matrices = [name for name, member in arrays.items() if member.ndim == 2]
     if len(matrices) != 1:
@@ -62,5 +78,5 @@ def open_zarr(path: str, *, memory_limit: int | None = None) -> ZarrRows:
             f"{path} is a Zarr group with {len(matrices)} two-dimensional arrays; give the path of the array to use "
             f"({found or 'it has no arrays'})"
         )
-    name = matrices[0]
-    return ZarrRows(arrays[name], description=f"{path.rstrip('/')}/{name}", memory_limit=memory_limit)
+    inside = f"{path.rstrip('/')}/{matrices[0]}"
+    return ZarrRows(arrays[matrices[0]], description=inside, path=inside, memory_limit=memory_limit)

@@ -1,0 +1,159 @@
+"""A folder for small files, local or in an object store, in which a file is there whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import time
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, TypeVar
+
+from streamgmm.exceptions import InputError
+
+Value = TypeVar("Value")
+#: Attempts at a request to an object store, and seconds before the second; each wait is twice the one before.
+_ATTEMPTS, _FIRST_WAIT = 4, 0.5
+#: Errors that say what is there, and will say so again.
+_FINAL = (FileNotFoundError, FileExistsError, PermissionError, IsADirectoryError, NotADirectoryError)
+
+
+@dataclass(frozen=True)
+class Folder:
+    """A folder, given by a path or by a URL of anything that fsspec knows.
+
+    Attributes
+    ----------
+    url : str
+    """
+
+    url: str
+
+    @cached_property
+    def _place(self) -> tuple[Any, str]:
+        import fsspec
+
+        try:
+            filesystem, path = fsspec.core.url_to_fs(self.url)
+        except (ImportError, ValueError) as error:
+            raise InputError(f"{self.url} can't be opened: {error}") from error
+        return filesystem, str(path).rstrip("/")
+
+    @property
+    def is_local(self) -> bool:
+        """Whether it is on this machine's own file system."""
+        return "file" in _protocols(self._place[0])
+
+    def names(self) -> list[str]:
+        """Return the names of the files in it, in order; none where there is no such folder."""
+        filesystem, path = self._place
+        filesystem.invalidate_cache(path)
+        try:
+            found = _retried(lambda: filesystem.ls(path, detail=False))
+        except FileNotFoundError:
+            return []
+        except NotADirectoryError as error:
+            raise InputError(f"{self.url} is a file; give a folder") from error
+        return sorted(str(one).rstrip("/").rsplit("/", 1)[-1] for one in found)
+
+    def read(self, name: str) -> bytes:
+        """Return what a file holds.
+
+        Raises
+        ------
+        FileNotFoundError
+        """
+        filesystem, path = self._place
+        data: bytes = _retried(lambda: filesystem.cat_file(f"{path}/{name}"))
+        return data
+
+    def write(self, name: str, data: bytes) -> None:
+        """Write a file, in the place of one that was there; after an error, or a loss of power, that is still there."""
+        filesystem, path = self._place
+        if self.is_local:
+            _replace(Path(path), name, data)
+        else:
+            # An object appears when all of it has been sent.
+            _retried(lambda: filesystem.pipe_file(f"{path}/{name}", data))
+
+    def create(self, name: str, data: bytes) -> None:
+        """Write a file that is not there yet; of several that try at once, one succeeds.
+
+        Raises
+        ------
+        FileExistsError
+        """
+        filesystem, path = self._place
+        if self.is_local:
+            Path(path).mkdir(parents=True, exist_ok=True)
+            # Written as a whole under another name first: a link can be made only where there is nothing.
+            temporary = Path(path) / f".{name}-{uuid.uuid4().hex[:8]}.partial"
+            try:
+                _write(temporary, data)
+                os.link(temporary, Path(path) / name)
+            finally:
+                temporary.unlink(missing_ok=True)
+            return
+        if _retried(lambda: filesystem.exists(f"{path}/{name}")):
+            raise FileExistsError(f"{self.url}/{name}")
+        filesystem.pipe_file(f"{path}/{name}", data, mode="create")
+
+    def remove(self, name: str) -> None:
+        """Remove a file, where it is there."""
+        filesystem, path = self._place
+        try:
+            _retried(lambda: filesystem.rm_file(f"{path}/{name}"))
+        except FileNotFoundError:
+            return
+
+
+def _protocols(filesystem: Any) -> tuple[str, ...]:
+    protocol = filesystem.protocol
+    return (protocol,) if isinstance(protocol, str) else tuple(protocol)
+
+
+def _retried(request: Callable[[], Value]) -> Value:
+    """Make a request again where it fails for a reason that may pass."""
+    wait = _FIRST_WAIT
+    for _ in range(_ATTEMPTS - 1):
+        try:
+            return request()
+        except _FINAL:
+            raise
+        except (OSError, TimeoutError):
+            time.sleep(wait)
+            wait *= 2.0
+    return request()
+
+
+def _replace(folder: Path, name: str, data: bytes) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    temporary = folder / f".{name}-{uuid.uuid4().hex[:8]}.partial"
+    try:
+        _write(temporary, data)
+        os.replace(temporary, folder / name)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    _sync(folder)
+
+
+def _write(path: Path, data: bytes) -> None:
+    with open(path, "xb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _sync(folder: Path) -> None:
+    """Make a rename outlast a loss of power, where the system lets a folder be opened (Windows does not)."""
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+    except OSError:
+        return
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

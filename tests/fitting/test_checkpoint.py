@@ -1,0 +1,332 @@
+"""Checkpoints: a fit that was stopped, however, ends with the same bits; what is of another is refused by name."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import uuid
+
+import numpy as np
+import pytest
+import zarr
+
+from streamgmm import GaussianMixture, load, save
+from streamgmm.exceptions import CheckpointError, CheckpointInUseError, CheckpointWarning, InputError
+from streamgmm.fitting import run_lock
+from streamgmm.fitting.encoding import decoded, encoded
+from streamgmm.fitting.run_lock import LOCK
+from streamgmm.storage import Folder
+from tests.conftest import clusters
+
+
+class StoppedError(Exception):
+    pass
+
+
+def stop_after(n_iter):
+    def callback(state):
+        if state.n_iter == n_iter:
+            raise StoppedError
+
+    return callback
+
+
+@pytest.fixture
+def store(rng, tmp_path):
+    """Rows of which the sample holds a part, and five overlapping clusters, so that a fit takes several readings."""
+    x = clusters(rng, n_rows=30_000, n_features=4, n_components=5, spread=1.2)
+    zarr.create_array(str(tmp_path / "x.zarr"), data=x, chunks=(3000, 4))
+    return str(tmp_path / "x.zarr")
+
+
+def mixture(**parameters):
+    given = {"random_state": 0, "memory_limit": "3MB", "tol": 1e-9} | parameters
+    return GaussianMixture(5, **given)
+
+
+def bits(model, tmp_path):
+    path = tmp_path / f"{uuid.uuid4().hex}.safetensors"
+    save(model, path)
+    return path.read_bytes()
+
+
+def left_after(store, folder, n_iter, **parameters):
+    with pytest.raises(StoppedError):
+        mixture(checkpoint=folder, callback=stop_after(n_iter), **parameters).fit(store)
+
+
+def test_the_same_bits_whichever_reading_was_the_last(store, covariance_type, tmp_path):
+    whole = mixture(covariance_type=covariance_type).fit(store)
+    expected = bits(whole, tmp_path)
+    assert whole.n_iter_ > 2
+    for n_iter in range(1, whole.n_iter_):
+        folder = tmp_path / f"after-{n_iter}"
+        left_after(store, folder, n_iter, covariance_type=covariance_type)
+        read_again = mixture(covariance_type=covariance_type, checkpoint=folder, resume="must").fit(store)
+        assert bits(read_again, tmp_path) == expected
+        assert read_again.fit_report_.n_passes == whole.fit_report_.n_passes
+
+
+@pytest.mark.parametrize("parameters", [{"accelerate": False, "tol": 1e-5}, {"init_params": "kmeans", "n_init": 3}])
+def test_plain_em_and_several_candidates(store, parameters, tmp_path):
+    expected = bits(mixture(**parameters).fit(store), tmp_path)
+    left_after(store, tmp_path / "c", 2, **parameters)
+    assert bits(mixture(checkpoint=tmp_path / "c", **parameters).fit(store), tmp_path) == expected
+
+
+def test_rows_in_memory(x, tmp_path):
+    expected = bits(mixture(memory_limit=None).fit(x), tmp_path)
+    with pytest.raises(StoppedError):
+        mixture(memory_limit=None, checkpoint=tmp_path / "c", callback=stop_after(2)).fit(x)
+    assert bits(mixture(memory_limit=None, checkpoint=tmp_path / "c").fit(x), tmp_path) == expected
+
+
+def test_an_object_store(store, tmp_path):
+    folder = f"memory://{uuid.uuid4().hex}/c"
+    expected = bits(mixture().fit(store), tmp_path)
+    left_after(store, folder, 2)
+    assert bits(mixture(checkpoint=folder, resume="must").fit(store), tmp_path) == expected
+    assert LOCK not in Folder(folder).names()
+
+
+def test_a_seed_that_was_not_given_is_that_of_the_checkpoint(store, tmp_path):
+    left_after(store, tmp_path / "c", 2, random_state=None)
+    model = mixture(checkpoint=tmp_path / "c", resume="must", random_state=None).fit(store)
+    assert model.n_iter_ > 2
+
+
+def test_a_fit_that_has_ended_is_not_done_again_and_gives_way_to_another(store, tmp_path):
+    model = mixture(checkpoint=tmp_path / "c").fit(store)
+    again = mixture(checkpoint=tmp_path / "c", callback=stop_after(1)).fit(store)
+    assert bits(again, tmp_path) == bits(model, tmp_path)
+    other = GaussianMixture(2, random_state=0, memory_limit="3MB", checkpoint=tmp_path / "c").fit(store)
+    assert bits(other, tmp_path) == bits(GaussianMixture(2, random_state=0, memory_limit="3MB").fit(store), tmp_path)
+
+
+@pytest.mark.filterwarnings("ignore:the fit stopped after max_iter")
+def test_more_iterations(store, tmp_path):
+    first = mixture(checkpoint=tmp_path / "c", max_iter=2).fit(store)
+    assert not first.converged_
+    assert bits(mixture(checkpoint=tmp_path / "c").fit(store), tmp_path) == bits(mixture().fit(store), tmp_path)
+
+
+def test_other_rows_and_settings_are_refused_by_name(store, rng, tmp_path):
+    folder = tmp_path / "c"
+    left_after(store, folder, 2)
+    for parameters, what in (
+        ({"covariance_type": "diag"}, r"covariance_type \(full there, diag now\)"),
+        ({"random_state": 1}, "random_state"),
+        ({"tol": 1e-3}, "tol"),
+    ):
+        with pytest.raises(CheckpointError, match=what):
+            mixture(checkpoint=folder, **parameters).fit(store)
+    zarr.open_array(store)[0, 0] = 7.0
+    with pytest.raises(CheckpointError, match=r"differs in content.*resume='never'"):
+        mixture(checkpoint=folder).fit(store)
+    x = clusters(rng, n_rows=100, n_features=4)
+    with pytest.raises(CheckpointError, match=r"rows \(30000 there, 100 now\)"):
+        mixture(checkpoint=folder).fit(x)
+    expected = bits(mixture().fit(store), tmp_path)
+    assert bits(mixture(checkpoint=folder, resume="never").fit(store), tmp_path) == expected
+
+
+def test_nothing_to_go_on_from(store, tmp_path):
+    with pytest.raises(CheckpointError, match="no checkpoint to go on from"):
+        mixture(checkpoint=tmp_path / "c", resume="must").fit(store)
+    with pytest.raises(InputError, match="checkpoint="):
+        mixture(resume="must").fit(store)
+    (tmp_path / "file").write_text("a file")
+    with pytest.raises((InputError, OSError), match="file"):
+        mixture(checkpoint=tmp_path / "file").fit(store)
+
+
+@pytest.mark.parametrize("damage", ["cut", "flip", "empty", "gone"])
+@pytest.mark.parametrize("what", ["reading-000002", "start"])
+def test_what_is_damaged_is_left_out(store, what, damage, tmp_path):
+    expected = bits(mixture().fit(store), tmp_path)
+    folder = tmp_path / "c"
+    left_after(store, folder, 2)
+    (path,) = folder.glob(f"{what}-*")
+    body = bytearray(path.read_bytes())
+    if damage == "gone":
+        path.unlink()
+    else:
+        body[len(body) // 2] ^= 1
+        path.write_bytes({"cut": body[:-100], "flip": body, "empty": b""}[damage])
+    if damage == "gone" and what != "start":
+        model = mixture(checkpoint=folder).fit(store)
+    else:
+        with pytest.warns(CheckpointWarning, match="damaged"):
+            model = mixture(checkpoint=folder).fit(store)
+    assert bits(model, tmp_path) == expected
+    assert bits(mixture(checkpoint=folder, resume="must").fit(store), tmp_path) == expected
+
+
+def test_a_later_format_is_refused(store, tmp_path, monkeypatch):
+    from streamgmm.fitting import checkpoint
+
+    monkeypatch.setattr(checkpoint, "FORMAT_VERSION", 2)
+    left_after(store, tmp_path / "c", 1)
+    monkeypatch.undo()
+    with pytest.raises(CheckpointError, match=r"format 2.*upgrade"):
+        mixture(checkpoint=tmp_path / "c").fit(store)
+
+
+def test_two_runs_on_one_folder(store, tmp_path):
+    folder = tmp_path / "c"
+
+    def second(state):
+        with pytest.raises(CheckpointInUseError, match=rf"in use by another run \(process {os.getpid()}"):
+            mixture(checkpoint=folder).fit(store)
+        raise StoppedError
+
+    with pytest.raises(StoppedError):
+        mixture(checkpoint=folder, callback=second).fit(store)
+    assert not (folder / LOCK).exists()
+
+
+@pytest.mark.parametrize(
+    ("owner", "lives"),
+    [
+        ({"host": "elsewhere", "time": time.time() + 3600.0}, True),
+        ({"host": "elsewhere", "time": time.time() - 3600.0}, False),
+        ({"process": 2**22 + 1, "born": 1.0, "time": time.time() + 3600.0}, False),
+        ({"born": 1.0, "time": time.time() + 3600.0}, False),
+    ],
+)
+def test_a_lock_counts_while_its_owner_lives(owner, lives, store, tmp_path):
+    folder = tmp_path / "c"
+    folder.mkdir()
+    here = {"run": "other", "host": run_lock.socket.gethostname(), "process": os.getpid(), "born": None}
+    (folder / LOCK).write_text(json.dumps(here | owner))
+    model = mixture(checkpoint=folder, max_iter=1, tol=1e6)
+    if lives:
+        with pytest.raises(CheckpointInUseError, match="elsewhere"):
+            model.fit(store)
+        assert json.loads((folder / LOCK).read_text())["run"] == "other"
+    else:
+        model.fit(store)
+        assert not (folder / LOCK).exists()
+
+
+def test_a_run_whose_folder_was_taken_over_stops(store, tmp_path):
+    folder = tmp_path / "c"
+
+    def take_over(state):
+        (folder / LOCK).write_text(json.dumps({"run": "other", "host": "elsewhere", "time": 0.0}))
+
+    with pytest.raises(CheckpointInUseError, match="taken over by another run"):
+        mixture(checkpoint=folder, callback=take_over).fit(store)
+    assert json.loads((folder / LOCK).read_text())["run"] == "other"
+
+
+def test_signs_of_life(monkeypatch, tmp_path):
+    monkeypatch.setattr(run_lock, "SIGN_OF_LIFE", 0.01)
+    folder = Folder(str(tmp_path))
+    with run_lock.locked(folder):
+        first = json.loads(folder.read(LOCK))["time"]
+        until = time.monotonic() + 10.0
+        while json.loads(folder.read(LOCK))["time"] == first:
+            assert time.monotonic() < until
+            time.sleep(0.01)
+
+
+def test_a_file_is_whole_or_as_it_was(monkeypatch, tmp_path):
+    folder = Folder(str(tmp_path / "new"))
+    folder.write("a", b"one")
+
+    def fail(_):
+        raise OSError("no space left")
+
+    monkeypatch.setattr("streamgmm.storage.os.fsync", fail)
+    with pytest.raises(OSError, match="no space"):
+        folder.write("a", b"two")
+    assert folder.read("a") == b"one"
+    assert folder.names() == ["a"]
+
+
+def test_requests_are_repeated(monkeypatch):
+    folder = Folder(f"memory://{uuid.uuid4().hex}")
+    folder.write("a", b"one")
+    filesystem = folder._place[0]
+    calls = []
+
+    def flaky(path):
+        calls.append(path)
+        if len(calls) < 3:
+            raise TimeoutError
+        return b"one"
+
+    monkeypatch.setattr("streamgmm.storage.time.sleep", lambda _: None)
+    monkeypatch.setattr(filesystem, "cat_file", flaky)
+    assert folder.read("a") == b"one"
+    assert len(calls) == 3
+    with pytest.raises(FileExistsError):
+        folder.create("a", b"two")
+
+
+def test_only_known_classes_are_read():
+    with pytest.raises(TypeError, match="encode"):
+        encoded(object())
+    with pytest.raises(KeyError):
+        decoded({"class": "Popen", "fields": {}}, {})
+    value = (None, True, 3, -0.0, float("inf"), np.float64(0.1), "text", np.arange(3))
+    tree, arrays = encoded(value)
+    back = decoded(json.loads(json.dumps(tree)), arrays)
+    assert back[:7] == value[:7]
+    assert np.signbit(back[3])
+    np.testing.assert_array_equal(back[7], value[7])
+
+
+def command(store, folder, output):
+    return [
+        sys.executable, "-m", "streamgmm.cli.main", "fit", store, "--components", "5", "--checkpoint", str(folder),
+        "--output", str(output), "--overwrite", "--quiet", "--memory-limit", "3MB", "--tol", "1e-9",
+    ]  # fmt: skip
+
+
+def ended_once_kept(arguments, folder, name, number):
+    """Run a command, and send it a signal when a file has appeared; return its exit code and what it said."""
+    with subprocess.Popen(arguments, stderr=subprocess.PIPE, text=True) as process:
+        until = time.monotonic() + 120.0
+        while process.poll() is None and not list(folder.glob(name)):
+            assert time.monotonic() < until
+            time.sleep(0.005)
+        process.send_signal(number)
+        _, said = process.communicate(timeout=60.0)
+    return process.returncode, said
+
+
+def test_killed_and_terminated_processes(store, tmp_path):
+    expected = bits(mixture().fit(store), tmp_path)
+    folder, output = tmp_path / "c", tmp_path / "m.safetensors"
+    code, _ = ended_once_kept(command(store, folder, output), folder, "start-*", signal.SIGKILL)
+    assert code == -signal.SIGKILL
+    assert (folder / LOCK).exists()
+    code, said = ended_once_kept(command(store, folder, output), folder, "reading-000000-*", signal.SIGTERM)
+    if code != 0:  # it may have ended before the signal came
+        assert code == 143
+        assert f"the same command goes on from {folder}" in said
+    assert not (folder / LOCK).exists()
+    subprocess.run(command(store, folder, output), check=True)
+    assert bits(load(output), tmp_path) == expected
+
+
+@pytest.mark.slow
+def test_killed_at_ten_random_moments(store, tmp_path):
+    expected = bits(mixture().fit(store), tmp_path)
+    output = tmp_path / "m.safetensors"
+    began = time.monotonic()
+    subprocess.run(command(store, tmp_path / "whole", output), check=True)
+    whole = time.monotonic() - began
+    rng = np.random.default_rng(0)
+    for number, moment in enumerate(rng.uniform(0.2, 1.0, 10) * whole):
+        folder = tmp_path / f"c{number}"
+        output.unlink(missing_ok=True)
+        with subprocess.Popen(command(store, folder, output)) as process:
+            time.sleep(moment)
+            process.kill()
+        subprocess.run(command(store, folder, output), check=True)
+        assert bits(load(output), tmp_path) == expected
