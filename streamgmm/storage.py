@@ -96,6 +96,7 @@ class Folder:
             finally:
                 temporary.unlink(missing_ok=True)
             return
+        filesystem.invalidate_cache(path)
         if _retried(lambda: filesystem.exists(f"{path}/{name}")):
             raise FileExistsError(f"{self.url}/{name}")
         filesystem.pipe_file(f"{path}/{name}", data, mode="create")

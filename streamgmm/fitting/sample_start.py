@@ -215,7 +215,7 @@ def _searched(search: Search, rows: RowsInMemory) -> list[State]:
     apart = _different(rough, ended, few)
     n_same = sum(spread <= _SAME for _, spread in _differences(rough, apart[0], ended, few))
     if _accepted(rough, apart[0], n_same, len(ended), few, effort, n_steps):
-        return [_converged(problem, apart[0].safe, part)]
+        return [_converged(replace(problem, rough=True), apart[0].safe, part)]
     apart += _all_converged(rough, _best_seeds(search, part, late, effort, required=False), few)
     finalists = _finalists(problem, _all_converged(problem, apart, part), part)
     if len(finalists) == 1:
