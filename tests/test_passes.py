@@ -16,7 +16,7 @@ from threadpoolctl import threadpool_info
 
 from streamgmm import GaussianMixture
 from streamgmm.blas import one_blas_thread
-from streamgmm.passes import GROUP, run_here, run_pass
+from streamgmm.passes import GROUP, at_once, run_here, run_pass
 from streamgmm.rows.arrays import ArrayRows
 from streamgmm.rows.open import open_rows
 from tests.conftest import clusters
@@ -179,6 +179,39 @@ def _blas_threads():
 
 def _threads_leaf(blocks, _parameters):
     return sum(1 for block in blocks) * max(_blas_threads())
+
+
+MUCH = 1e9
+
+
+def test_calls_at_once_keep_their_order_and_share_the_threads():
+    both = threading.Barrier(2, timeout=30.0)
+
+    def call(number):
+        both.wait()
+        inner = at_once([threading.get_ident] * 2, work=MUCH)
+        return number, threading.get_ident(), set(inner)
+
+    with dask.config.set(scheduler="threads", num_workers=2):
+        found = at_once([lambda: call(0), lambda: call(1)], work=MUCH)
+    assert [number for number, _, _ in found] == [0, 1]
+    assert found[0][1] != found[1][1]
+    # Each has one thread, its own.
+    assert all(inner == {outer} for _, outer, inner in found)
+
+
+@pytest.mark.parametrize(("scheduler", "work"), [("synchronous", MUCH), ("threads", 1.0)])
+def test_calls_that_are_not_worth_threads_are_made_here(scheduler, work):
+    with dask.config.set(scheduler=scheduler, num_workers=2):
+        assert at_once([threading.get_ident] * 3, work=work) == [threading.get_ident()] * 3
+
+
+def test_the_first_error_of_calls_at_once_is_raised():
+    def fail(message):
+        raise ValueError(message)
+
+    with dask.config.set(scheduler="threads", num_workers=2), pytest.raises(ValueError, match="second"):
+        at_once([lambda: 1, lambda: fail("second"), lambda: fail("third")], work=MUCH)
 
 
 def test_blas_has_one_thread_in_tasks_and_its_own_number_after():

@@ -16,14 +16,13 @@ import numpy as np
 from streamgmm.exceptions import SingularCovarianceError
 from streamgmm.fitting import em
 from streamgmm.fitting.acceleration import Anderson
+from streamgmm.fitting.comparison import close, different, n_at_the_same_optimum, well_described
 from streamgmm.fitting.e_step_pass import RowsInMemory
 from streamgmm.fitting.growth import CONVERGED_STEPS, FEWEST_ROWS, grown, regrown
 from streamgmm.fitting.initialization import GivenStart, start
 from streamgmm.fitting.relocation import relocated
-from streamgmm.fitting.splitting import splits
 from streamgmm.fitting.state import Problem, State
 from streamgmm.mixture.arrays import Integers
-from streamgmm.mixture.e_step import evaluate
 from streamgmm.mixture.families import FAMILIES
 from streamgmm.mixture.frame import Frame
 from streamgmm.mixture.parameters import MixtureParameters
@@ -49,15 +48,8 @@ _LEAST_STEP_WORK, _STEP_WORK = 10_000_000, 300_000_000
 _SEARCH_PASSES, _SEARCH_WORK = 20, 40_000_000_000
 #: EM steps that seeds, growth and the first fits take, and those of growing a fit again, about.
 _STEPS_BEFORE, _STEPS_OF_GROWTH = 100, 60
-#: A split describes something if it gains so many times what it would gain of noise. (Seen: up to 5 where the data is
-#: a mixture with as many components, over 6 elsewhere.)
-_TIMES_NOISE = 4.0
 #: EM steps to improve a fit that all the first ones agree on.
 _STEPS_WHERE_AGREED = 360
-#: Two fits are the same if their log-densities of a row differ by less than this, nats in the mean square.
-_SAME = 0.05
-#: Fits are undecided if their mean log-likelihoods differ by less than so many standard errors of the difference.
-_STANDARD_ERRORS = 2.0
 #: Nats per row to which the runs of a search are converged.
 _SEARCH_TOL = 1e-4
 #: Largest error of a row's log-density by float64 products in a search, nats.
@@ -212,10 +204,14 @@ def _searched(search: Search, rows: RowsInMemory) -> list[State]:
     runs += _best_seeds(search, part, early, effort, required=not runs)
     rough = replace(search.on(few), rough=True)
     ended = _all_converged(rough, runs, few)
-    apart = _different(rough, ended, few)
-    n_same = sum(spread <= _SAME for _, spread in _differences(rough, apart[0], ended, few))
-    if _accepted(rough, apart[0], n_same, len(ended), few, effort, n_steps):
-        return [_converged(replace(problem, rough=True), apart[0].safe, part)]
+    apart = _finalists(rough, ended, few)
+    best, n_same = apart[0], n_at_the_same_optimum(rough, apart[0], ended, few)
+    # From seeds of different kinds, and grown, to one optimum: where all agree, a better one is hardly worth its time;
+    # where most do, if there is nothing left to describe, or not even time to grow a mixture again.
+    all_agree, most_agree = n_same == len(ended) > effort.n_kept, n_same >= max(2, 1 + effort.n_kept // 2)
+    short = n_steps < 2 * _STEPS_OF_GROWTH
+    if (all_agree and n_steps < _MANY_STEPS) or (most_agree and (short or well_described(rough, best, few))):
+        return [_converged(replace(problem, rough=True), best.safe, part)]
     apart += _all_converged(rough, _best_seeds(search, part, late, effort, required=False), few)
     finalists = _finalists(problem, _all_converged(problem, apart, part), part)
     if len(finalists) == 1:
@@ -227,41 +223,14 @@ def _searched(search: Search, rows: RowsInMemory) -> list[State]:
         better, n_steps = _improved(search, state, part, seed=search.seed + number, n_steps=n_steps)
         improved.append(better)
     # What was improved on may still be the better one on more rows.
-    pool = _close(problem, _different(problem, [*improved, *finalists], part), part)
+    pool = close(problem, different(problem, [*improved, *finalists], part), part)
     return _undecided(search.on(rows), [state.safe for state in pool], rows)
-
-
-def _accepted(
-    problem: Problem, best: State, n_same: int, n_fits: int, rows: RowsInMemory, effort: Effort, n_steps: int
-) -> bool:
-    """Tell whether an optimum that several of the first fits have reached is not worth looking for a better one.
-
-    They began from seeds of different kinds, and grown. All agree; or most do, and there is nothing left to describe,
-    or hardly time to grow a mixture again.
-    """
-    if n_same == n_fits > effort.n_kept and n_steps < _MANY_STEPS:
-        return True
-    if n_same <= effort.n_kept // 2 or n_same < 2:
-        return False
-    return n_steps < 2 * _STEPS_OF_GROWTH or _well_described(problem, best, rows)
-
-
-def _well_described(problem: Problem, state: State, rows: RowsInMemory) -> bool:
-    """Tell whether no component gains more by a split than its parameters fit of the noise: nothing is left to find.
-
-    By Wilks' theorem q parameters more gain q / 2 nats in all where they describe nothing.
-    """
-    parameters = state.safe
-    n_columns = len(parameters.family.factor_pairs(parameters.n_features)[0])
-    found = splits(problem, parameters, rows, np.random.default_rng(problem.seed))
-    noise = [n_columns * parameters.weights[split.component] / (2.0 * split.n_rows) for split in found]
-    return all(split.gain < _TIMES_NOISE * gain for split, gain in zip(found, noise, strict=True))
 
 
 def _finalists(problem: Problem, states: list[State], rows: RowsInMemory) -> list[State]:
     """Return fits that differ, the best first; one that has lost components is second to any that has not."""
     most = max(state.safe.n_components for state in states)
-    return _different(problem, [state for state in states if state.safe.n_components == most], rows)
+    return different(problem, [state for state in states if state.safe.n_components == most], rows)
 
 
 def _complete(search: Search, state: State, rows: RowsInMemory) -> State:
@@ -307,40 +276,7 @@ def _improved(search: Search, state: State, rows: RowsInMemory, *, seed: int, n_
 def _undecided(problem: Problem, beginnings: list[MixtureParameters], rows: RowsInMemory) -> list[State]:
     """Converge fits, and keep the best and those that the rows can't tell from it, a few at most."""
     states = _all_converged(problem, [em.init(beginning) for beginning in beginnings], rows)
-    return _close(problem, _different(problem, states, rows), rows)[:_MOST_UNDECIDED]
-
-
-def _close(problem: Problem, states: list[State], rows: RowsInMemory) -> list[State]:
-    """Keep of fits, the best first, those whose likelihood the rows can't tell from the best's."""
-    best, *others = states
-    return [best] + [
-        state
-        for state, (mean, spread) in zip(others, _differences(problem, best, others, rows), strict=True)
-        if mean < _STANDARD_ERRORS * spread / np.sqrt(len(rows))
-    ]
-
-
-def _different(problem: Problem, states: list[State], rows: RowsInMemory) -> list[State]:
-    """Sort fits, the best first, and leave out those that are at the same optimum as a better one."""
-    kept: list[State] = []
-    for state in sorted(states, key=lambda state: -state.lower_bound):
-        if all(spread > _SAME for _, spread in _differences(problem, state, kept, rows)):
-            kept.append(state)
-    return kept
-
-
-def _differences(problem: Problem, state: State, others: list[State], rows: RowsInMemory) -> list[tuple[float, float]]:
-    """Return mean and standard deviation over rows of how much larger a fit's log-density is than each other's."""
-    if not others:
-        return []
-    z, share = rows.in_frame(problem.frame), rows.weight / rows.sum_weight
-    log_prob = evaluate(z, state.safe, log_prob=True).log_prob
-    found = []
-    for other in others:
-        difference = log_prob - evaluate(z, other.safe, log_prob=True).log_prob
-        mean = float(share @ difference)
-        found.append((mean, float(np.sqrt(share @ (difference - mean) ** 2))))
-    return found
+    return close(problem, different(problem, states, rows), rows)[:_MOST_UNDECIDED]
 
 
 def _one_part(rows: RowsInMemory, of: int) -> RowsInMemory:
