@@ -6,6 +6,7 @@ import os
 import time
 import uuid
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -92,7 +93,7 @@ class Folder:
             temporary = Path(path) / f".{name}-{uuid.uuid4().hex[:8]}.partial"
             try:
                 _write(temporary, data)
-                os.link(temporary, Path(path) / name)
+                _link(temporary, Path(path) / name)
             finally:
                 temporary.unlink(missing_ok=True)
             return
@@ -100,6 +101,29 @@ class Folder:
         if _retried(lambda: filesystem.exists(f"{path}/{name}")):
             raise FileExistsError(f"{self.url}/{name}")
         filesystem.pipe_file(f"{path}/{name}", data, mode="create")
+
+    def remove_if(self, name: str, data: bytes) -> bool:
+        """Remove a file if it still holds what was read before; return whether it did.
+
+        Locally, of several that try at once one succeeds; in an object store a moment is left between the two.
+        """
+        path = self._place[1]
+        if not self.is_local:
+            if self.read(name) == data:
+                self.remove(name)
+                return True
+            return False
+        aside = Path(path) / f".{name}-{uuid.uuid4().hex[:8]}.partial"
+        try:
+            os.rename(Path(path) / name, aside)
+        except FileNotFoundError:
+            return False
+        same = aside.read_bytes() == data
+        if not same:
+            with suppress(FileExistsError):
+                _link(aside, Path(path) / name)
+        aside.unlink()
+        return same
 
     def remove(self, name: str) -> None:
         """Remove a file, where it is there."""
@@ -116,17 +140,38 @@ def _protocols(filesystem: Any) -> tuple[str, ...]:
 
 
 def _retried(request: Callable[[], Value]) -> Value:
-    """Make a request again where it fails for a reason that may pass."""
+    """Make a request again where it fails for a reason that may pass.
+
+    Raises
+    ------
+    OSError
+        Also for what the libraries of object stores raise of their own.
+    """
     wait = _FIRST_WAIT
-    for _ in range(_ATTEMPTS - 1):
+    for attempt in range(_ATTEMPTS):
         try:
             return request()
         except _FINAL:
             raise
-        except (OSError, TimeoutError):
+        except Exception as error:
+            if attempt == _ATTEMPTS - 1:
+                if isinstance(error, OSError):
+                    raise
+                raise OSError(f"{type(error).__name__}: {error}") from error
             time.sleep(wait)
             wait *= 2.0
-    return request()
+    raise AssertionError("a last attempt returns or raises")
+
+
+def _link(source: Path, target: Path) -> None:
+    """Give a file a second name where nothing has it; copy it where the file system knows no links."""
+    try:
+        os.link(source, target)
+    except FileExistsError:
+        raise
+    except OSError:
+        with open(target, "xb") as file:
+            file.write(source.read_bytes())
 
 
 def _replace(folder: Path, name: str, data: bytes) -> None:

@@ -64,7 +64,7 @@ def fit(
     model = GaussianMixture(**given, verbose=0 if quiet else 1, verbose_interval=1)
     folder = parameters["checkpoint"]
     stopped = "stopped by SIGTERM; " + (
-        "there is no --checkpoint to go on from" if folder is None else f"the same command goes on from {folder}"
+        "there is no --checkpoint to go on from" if folder is None else f"--resume auto goes on from {folder}"
     )
     with (
         options.one_line_warnings(),

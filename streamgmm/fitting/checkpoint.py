@@ -3,8 +3,8 @@
 A folder holds, each as one safetensors file with no code in it,
 
     start-<digest>.safetensors              the survey and the sample: what the first reading gave
-    reading-<number>-<digest>.safetensors   where the fit stands after a reading; the last few
-    lock.json                               which run is at work
+    reading-<number>-<digest>.safetensors   where the fit stands after a reading, and from which start; the last few
+    streamgmm-lock.json                     which run is at work
 
 The digest is that of what the file holds: a file that is damaged, or was not written to its end, is found out, and the
 one before it taken. Names that carry what they name need no pointer to the latest that could be torn or raced for.
@@ -23,12 +23,14 @@ from typing import Any
 
 import numpy as np
 
+from streamgmm import __version__
 from streamgmm.exceptions import CheckpointError, CheckpointWarning
 from streamgmm.fitting.e_step_pass import RowsInMemory
 from streamgmm.fitting.encoding import decoded, encoded
 from streamgmm.fitting.preparation import Preparation, Settings
-from streamgmm.fitting.run_lock import RunLock, locked
+from streamgmm.fitting.run_lock import LOCK, RunLock, locked
 from streamgmm.fitting.state import State
+from streamgmm.fitting.stopping import StopReason
 from streamgmm.fitting.survey import Survey
 from streamgmm.passes import PassCost
 from streamgmm.rows.base import Rows
@@ -37,7 +39,9 @@ from streamgmm.storage import Folder
 FORMAT_VERSION = 1
 RESUME = ("auto", "must", "never")
 _KEY = "streamgmm-checkpoint"
-_NAME = re.compile(r"(start|reading-(\d{6}))-[0-9a-f]{16}\.safetensors")
+_NAME = re.compile(r"(start|reading-\d{6})-[0-9a-f]{16}\.safetensors")
+#: What a process that was killed while it wrote has left behind.
+_PARTIAL = re.compile(rf"\.({_NAME.pattern}|{re.escape(LOCK)})-[0-9a-f]{{8}}\.partial")
 #: Readings whose states are kept.
 _KEPT = 3
 #: Settings that may change from run to run: how long a fit goes on is no part of what it is.
@@ -64,8 +68,8 @@ class Progress:
 
     @property
     def finished(self) -> bool:
-        """Whether every candidate has stopped."""
-        return all(state.stop_reason is not None for state in self.states)
+        """Whether every candidate has stopped for good: more iterations may be asked for later."""
+        return all(state.stop_reason not in (None, StopReason.MAX_ITER) for state in self.states)
 
 
 @dataclass(frozen=True)
@@ -108,11 +112,13 @@ class Checkpoint:
     settings: dict[str, Any]
     start: Start | None = None
     progress: Progress | None = None
+    _start_name: str = ""
 
     def keep_start(self, prepared: Preparation, seed: int) -> None:
         """Keep what the first reading has given; what was in the folder before is then removed."""
         values = (prepared.surveyed, prepared.sample, prepared.complete, prepared.cost, seed)
-        self._remove_all_but([self._keep("start", values)])
+        self._start_name = self._keep("start", values)
+        self._remove_all_but([self._start_name])
 
     def keep_progress(self, progress: Progress) -> None:
         """Keep where a fit stands, and remove what is older than the last few."""
@@ -121,7 +127,7 @@ class Checkpoint:
         names = self.lock.folder.names()
         kept = range(max(0, progress.n_readings - _KEPT + 1), progress.n_readings)
         before = [name for name in names if any(name.startswith(_reading(number)) for number in kept)]
-        self._remove_all_but([new, *before, *(name for name in names if name.startswith("start"))])
+        self._remove_all_but([new, *before, self._start_name])
 
     def _remove_all_but(self, kept: list[str]) -> None:
         for name in self.lock.folder.names():
@@ -134,6 +140,8 @@ class Checkpoint:
         tree, arrays = encoded(values)
         header = {
             "format_version": FORMAT_VERSION,
+            "streamgmm_version": __version__,
+            "start": self._start_name,
             "data": self.data,
             "settings": self.settings,
             "values": tree,
@@ -141,8 +149,14 @@ class Checkpoint:
         contiguous = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
         body = save(contiguous, metadata={_KEY: json.dumps(header, sort_keys=True)})
         name = f"{what}-{_digest(body)}.safetensors"
-        self.lock.check()
-        self.lock.folder.write(name, body)
+        try:
+            self.lock.check()
+            self.lock.folder.write(name, body)
+        except OSError as error:
+            raise CheckpointError(
+                f"{self.lock.folder.url}: the checkpoint can't be written ({error}), and the fit has stopped; what was "
+                "kept before is whole: resume='auto' goes on from there"
+            ) from error
         return name
 
 
@@ -166,14 +180,17 @@ def opened(url: str, rows: Rows, settings: Settings, *, seed_given: bool, resume
     CheckpointInUseError
         If another run has the folder.
     """
+    # What can't be kept is found out now, not after the first reading.
+    data, described = (
+        json.loads(json.dumps(one)) for one in (rows.fingerprint(), _described(settings, seed_given=seed_given))
+    )
     with locked(Folder(url)) as lock:
-        checkpoint = Checkpoint(lock, rows.fingerprint(), _described(settings, seed_given=seed_given))
+        for name in lock.folder.names():
+            if _PARTIAL.fullmatch(name):
+                lock.folder.remove(name)
+        checkpoint = Checkpoint(lock, data, described)
         if resume != "never":
-            _read(checkpoint)
-        if resume == "must" and checkpoint.start is None:
-            raise CheckpointError(
-                f"{url} has no checkpoint to go on from, and resume='must': use resume='auto' to begin a new fit there"
-            )
+            _read(checkpoint, must=resume == "must")
         yield checkpoint
 
 
@@ -186,36 +203,44 @@ def _described(settings: Settings, *, seed_given: bool) -> dict[str, Any]:
         elif name == "seed":
             described["random_state"] = value if seed_given else None
         elif name not in _FREE:
-            described[name] = value
+            described[name] = value.item() if isinstance(value, np.generic) else value
     return described
 
 
-def _read(checkpoint: Checkpoint) -> None:
-    """Find the start and the latest progress that are whole and of this fit."""
+def _read(checkpoint: Checkpoint, *, must: bool) -> None:
+    """Find a start that is whole and of this fit, and the latest progress from it; refuse what is of another fit."""
     folder = checkpoint.lock.folder
     names = [name for name in folder.names() if _NAME.fullmatch(name)]
-    readings = [name for name in names if name.startswith("reading")]
-    latest = next((v for name in reversed(readings) if (v := _values(folder, name)) is not None), None)
-    starts = [v for name in names if name not in readings and (v := _values(folder, name)) is not None]
-    progress = None if latest is None else Progress(*latest["values"])
-    found = latest if latest is not None else next(iter(starts), None)
-    if found is None:
+    found = {name: values for name in reversed(names) if (values := _values(folder, name)) is not None}
+    readings = [values for name, values in found.items() if name.startswith("reading")]
+    mine = [name for name, values in found.items() if not _differences(values, checkpoint)]
+    latest = next((found[name] for name in mine if name.startswith("reading") and found[name]["start"] in mine), None)
+    start = next((name for name in mine if name.startswith("start")), None) if latest is None else latest["start"]
+    if start is not None:
+        checkpoint.start, checkpoint._start_name = Start(*found[start]["values"]), start
+        checkpoint.progress = None if latest is None else Progress(*latest["values"])
+        if found[start]["streamgmm_version"] != __version__:
+            _warn(
+                f"{folder.url} was begun by streamgmm {found[start]['streamgmm_version']}, and this is {__version__}: "
+                "the last digits may be neither's"
+            )
         return
-    differences = _differences(found, checkpoint)
-    if differences:
-        if progress is not None and progress.finished:
-            # It has done its work: another fit may have the folder.
-            return
+    others = [values for name, values in found.items() if name not in mine]
+    ended = bool(readings) and all(Progress(*values["values"]).finished for values in readings[:1])
+    if others and (must or not ended):
+        which = "another fit" if ended else "another fit that has not ended"
         raise CheckpointError(
-            f"{folder.url} holds a checkpoint of another fit that has not ended; it differs in "
-            f"{'; '.join(differences)}. Give what it was made with, choose another folder, or begin anew with "
-            "resume='never'"
+            f"{folder.url} holds a checkpoint of {which}; it differs in "
+            f"{'; '.join(_differences(others[0], checkpoint))}. Give what it was made with, choose another folder, or "
+            "begin anew with resume='never'"
         )
-    start = next((one for one in starts if not _differences(one, checkpoint)), None)
-    if start is None:
+    if must:
+        raise CheckpointError(
+            f"{folder.url} has no checkpoint to go on from, and resume='must': use resume='auto' to begin a new fit "
+            "there"
+        )
+    if mine:
         _warn(f"{folder.url}: what the first reading gave is damaged or missing; the fit begins anew")
-        return
-    checkpoint.start, checkpoint.progress = Start(*start["values"]), progress
 
 
 def _values(folder: Folder, name: str) -> dict[str, Any] | None:
@@ -223,8 +248,8 @@ def _values(folder: Folder, name: str) -> dict[str, Any] | None:
     from safetensors import SafetensorError
     from safetensors.numpy import load
 
-    body = folder.read(name)
     try:
+        body = folder.read(name)
         if f"-{_digest(body)}." not in name:
             raise ValueError("its checksum is wrong")
         length = int.from_bytes(body[:8], "little")
@@ -236,7 +261,10 @@ def _values(folder: Folder, name: str) -> dict[str, Any] | None:
                 f"{FORMAT_VERSION}: upgrade streamgmm, or begin anew with resume='never'"
             )
         return {**header, "values": decoded(header["values"], load(body))}
-    except (SafetensorError, KeyError, TypeError, ValueError) as error:
+    except (SafetensorError, KeyError, TypeError, ValueError, OSError) as error:
+        if isinstance(error, OSError) and not folder.is_local:
+            # A store that can't be reached is not an empty one.
+            raise
         if isinstance(error, CheckpointError):
             raise
         _warn(f"{folder.url}/{name} is damaged ({error}) and is left out; the fit goes on from what was kept before")
@@ -251,7 +279,7 @@ def _differences(header: dict[str, Any], checkpoint: Checkpoint) -> list[str]:
     """Name what is not as it was."""
     found = []
     for kind in ("data", "settings"):
-        then, now = header[kind], json.loads(json.dumps(getattr(checkpoint, kind)))
+        then, now = header[kind], getattr(checkpoint, kind)
         for name in sorted({*then, *now}):
             if then.get(name) != now.get(name):
                 found.append(f"{name} ({then.get(name)} there, {now.get(name)} now)")

@@ -6,23 +6,37 @@ import hashlib
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from streamgmm.exceptions import RowsError
+
 #: What file systems call the sign that a file's content has changed, the surest first.
-_VERSIONS = ("ETag", "etag", "md5Hash", "mtime", "LastModified", "last_modified")
+_VERSIONS = ("ETag", "etag", "md5Hash", "mtime", "LastModified", "last_modified", "created")
 
 
 def digest_of_files(paths: Sequence[str]) -> str:
     """Return a digest of the names, sizes and versions of the files at some paths, and of those in folders there."""
     import fsspec
 
-    found: list[str] = []
-    for path in paths:
-        filesystem, root = fsspec.core.url_to_fs(path)
-        filesystem.invalidate_cache()
-        root = str(root).rstrip("/")
-        for name, info in sorted(filesystem.find(root, detail=True).items()):
-            version = next((info[key] for key in _VERSIONS if info.get(key) is not None), None)
-            found.append(f"{str(name).removeprefix(root)} {info.get('size')} {version}")
-    return digest(found)
+    return digest(line for path in paths for line in described_files(*fsspec.core.url_to_fs(path)))
+
+
+def described_files(filesystem: Any, root: str) -> list[str]:
+    """Return a line for each file at a place of a file system: its name there, its size, its version.
+
+    Raises
+    ------
+    RowsError
+        If there is none.
+    """
+    filesystem.invalidate_cache()
+    root = str(root).rstrip("/")
+    found = []
+    for name, info in sorted(filesystem.find(root, detail=True).items()):
+        known = info if info.get("size") is not None else filesystem.info(name)
+        version = next((known[key] for key in _VERSIONS if known.get(key) is not None), None)
+        found.append(f"{str(name).removeprefix(root)} {known.get('size')} {version}")
+    if not found:
+        raise RowsError(f"{root} has no files any more")
+    return found
 
 
 def digest(parts: Iterable[Any]) -> str:

@@ -13,6 +13,7 @@ import numpy as np
 from streamgmm.exceptions import RowsError
 from streamgmm.rows.base import Block, RandomAccessRows, RowRange
 from streamgmm.rows.cut import STORED_TASK_BYTES, check_piece, task_bytes
+from streamgmm.rows.fingerprint import digest
 from streamgmm.rows.tables import ArrowLayout
 
 if TYPE_CHECKING:
@@ -86,7 +87,8 @@ class ParquetRows(RandomAccessRows):
         return tuple(ranges)
 
     def _content_digest(self) -> str:
-        return self._digest_of_files(sorted({group.path for group in self._groups}))
+        files = self._digest_of_files(sorted({group.path for group in self._groups}))
+        return digest([files, *self._layout.columns, f"weights: {self._layout.weight_column}"])
 
     def read(self, start: int, stop: int) -> Iterator[Block]:
         first = bisect_right(self._starts, start) - 1

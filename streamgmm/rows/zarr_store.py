@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,7 +11,7 @@ import numpy as np
 from streamgmm.exceptions import RowsError
 from streamgmm.rows.base import Block, RandomAccessRows, check_dtype, check_two_dimensional
 from streamgmm.rows.cut import STORED_TASK_BYTES, cut, task_bytes
-from streamgmm.rows.fingerprint import digest
+from streamgmm.rows.fingerprint import described_files, digest
 
 if TYPE_CHECKING:
     import zarr
@@ -41,8 +42,13 @@ class ZarrRows(RandomAccessRows):
     def _content_digest(self) -> str:
         if self._path is not None:
             return self._digest_of_files([self._path])
-        # Somewhere that only the array itself knows: its metadata is all that can be told without reading it.
-        return super()._content_digest() if self.in_memory else digest([str(self.array.metadata)])
+        if self.in_memory:
+            return super()._content_digest()
+        filesystem, place = getattr(self.array.store, "fs", None), getattr(self.array.store, "path", None)
+        if filesystem is None or place is None:
+            # Somewhere that only the array itself knows: what can be told without reading it.
+            return digest([str(self.array.store_path), str(self.array.metadata)])
+        return digest(described_files(_waiting(filesystem), f"{place}/{self.array.path}"))
 
     def read(self, start: int, stop: int) -> Iterator[Block]:
         try:
@@ -54,10 +60,22 @@ class ZarrRows(RandomAccessRows):
         yield Block(x, None, start)
 
 
+def _waiting(filesystem: Any) -> Any:
+    """Return the same file system for calls that wait for their answer: Zarr's are asynchronous."""
+    inner = getattr(filesystem, "sync_fs", None)
+    if inner is not None:
+        return inner
+    return type(filesystem)(**{k: v for k, v in filesystem.storage_options.items() if k != "asynchronous"})
+
+
 def _local_path(array: zarr.Array[Any]) -> str | None:
     """Return where an array's files are, if they are on this machine."""
     root = getattr(array.store, "root", None)
-    return None if root is None else str(root / array.path)
+    if root is not None:
+        return str(root / array.path)
+    # A store in one file, a ZIP archive.
+    path = getattr(array.store, "path", None)
+    return str(path) if isinstance(path, Path) and path.is_file() else None
 
 
 def open_zarr(path: str, *, memory_limit: int | None = None) -> ZarrRows:

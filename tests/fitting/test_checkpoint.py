@@ -10,6 +10,8 @@ import time
 import uuid
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import zarr
 
@@ -18,6 +20,7 @@ from streamgmm.exceptions import CheckpointError, CheckpointInUseError, Checkpoi
 from streamgmm.fitting import run_lock
 from streamgmm.fitting.encoding import decoded, encoded
 from streamgmm.fitting.run_lock import LOCK
+from streamgmm.rows.open import open_rows
 from streamgmm.storage import Folder
 from tests.conftest import clusters
 
@@ -103,18 +106,61 @@ def test_a_seed_that_was_not_given_is_that_of_the_checkpoint(store, tmp_path):
     assert model.n_iter_ > 2
 
 
+def test_a_reading_goes_on_from_its_own_start(store, tmp_path):
+    """A process may be killed between writing a new start and removing what was there."""
+    left_after(store, tmp_path / "a", 2, random_state=None)
+    expected = shutil.copytree(tmp_path / "a", tmp_path / "copy")
+    left_after(store, tmp_path / "b", 1, random_state=None)
+    (start,) = (tmp_path / "b").glob("start-*")
+    shutil.copy(start, tmp_path / "a")
+    again = [mixture(checkpoint=folder, random_state=None).fit(store) for folder in (tmp_path / "a", expected)]
+    assert bits(again[0], tmp_path) == bits(again[1], tmp_path)
+
+
+def test_what_a_killed_process_left_half_written_is_removed(store, tmp_path):
+    mine = tmp_path / "start-0123456789abcdef.safetensors.partial"
+    half = tmp_path / ".start-0123456789abcdef.safetensors-01234567.partial"
+    for path in (mine, half):
+        path.write_bytes(b"")
+    mixture(checkpoint=tmp_path, max_iter=1, tol=1e6).fit(store)
+    assert mine.exists()
+    assert not half.exists()
+
+
+def test_arrays_in_other_stores_are_told_apart(rng, tmp_path):
+    def fingerprint(array):
+        return open_rows(array).fingerprint()["content"]
+
+    x = rng.normal(size=(100, 2))
+    url = f"memory://{uuid.uuid4().hex}.zarr"
+    remote = zarr.create_array(url, data=x, chunks=(50, 2))
+    before = fingerprint(remote)
+    assert fingerprint(remote) == before
+    time.sleep(0.01)
+    remote[0, 0] = 3.0
+    assert fingerprint(remote) != before
+    with zarr.storage.ZipStore(tmp_path / "x.zip", mode="w") as zipped:
+        zarr.create_array(zipped, data=x, chunks=(50, 2))
+    assert fingerprint(zarr.open_array(zarr.storage.ZipStore(tmp_path / "x.zip"))) != before
+
+
 def test_a_fit_that_has_ended_is_not_done_again_and_gives_way_to_another(store, tmp_path):
     model = mixture(checkpoint=tmp_path / "c").fit(store)
     again = mixture(checkpoint=tmp_path / "c", callback=stop_after(1)).fit(store)
     assert bits(again, tmp_path) == bits(model, tmp_path)
-    other = GaussianMixture(2, random_state=0, memory_limit="3MB", checkpoint=tmp_path / "c").fit(store)
+    with pytest.raises(CheckpointError, match=r"n_components \(5 there, 2 now\)"):
+        GaussianMixture(2, random_state=0, memory_limit="3MB", checkpoint=tmp_path / "c", resume="must").fit(store)
+    two = np.int64(2)
+    other = GaussianMixture(two, random_state=0, memory_limit="3MB", checkpoint=tmp_path / "c").fit(store)
     assert bits(other, tmp_path) == bits(GaussianMixture(2, random_state=0, memory_limit="3MB").fit(store), tmp_path)
 
 
 @pytest.mark.filterwarnings("ignore:the fit stopped after max_iter")
 def test_more_iterations(store, tmp_path):
-    first = mixture(checkpoint=tmp_path / "c", max_iter=2).fit(store)
+    first = mixture(checkpoint=tmp_path / "c", max_iter=np.int64(2)).fit(store)
     assert not first.converged_
+    with pytest.raises(CheckpointError, match=r"tol \(1e-09 there, 1e-08 now\)"):
+        mixture(checkpoint=tmp_path / "c", tol=1e-8).fit(store)
     assert bits(mixture(checkpoint=tmp_path / "c").fit(store), tmp_path) == bits(mixture().fit(store), tmp_path)
 
 
@@ -136,6 +182,32 @@ def test_other_rows_and_settings_are_refused_by_name(store, rng, tmp_path):
         mixture(checkpoint=folder).fit(x)
     expected = bits(mixture().fit(store), tmp_path)
     assert bits(mixture(checkpoint=folder, resume="never").fit(store), tmp_path) == expected
+
+
+def test_another_weight_column_is_another_fit(store, tmp_path):
+    x = zarr.open_array(store)[:]
+    table = {"a": x[:, 0], "b": x[:, 1], "w": np.ones(len(x)), "v": np.full(len(x), 2.0)}
+    pq.write_table(pa.table(table), tmp_path / "x.parquet")
+    given = {"columns": ["a", "b"], "sample_weight": "w"}
+    with pytest.raises(StoppedError):
+        mixture(checkpoint=tmp_path / "c", callback=stop_after(1)).fit(tmp_path / "x.parquet", **given)
+    with pytest.raises(CheckpointError, match="content"):
+        mixture(checkpoint=tmp_path / "c").fit(tmp_path / "x.parquet", **(given | {"sample_weight": "v"}))
+
+
+def test_a_checkpoint_that_cannot_be_written_ends_the_fit(store, tmp_path, monkeypatch):
+    expected = bits(mixture().fit(store), tmp_path)
+
+    def no_space(_):
+        monkeypatch.setattr("streamgmm.storage._write", failing)
+
+    def failing(path, data):
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(CheckpointError, match=r"No space left.*goes on from there"):
+        mixture(checkpoint=tmp_path / "c", callback=no_space).fit(store)
+    monkeypatch.undo()
+    assert bits(mixture(checkpoint=tmp_path / "c", resume="must").fit(store), tmp_path) == expected
 
 
 def test_nothing_to_go_on_from(store, tmp_path):
@@ -196,20 +268,21 @@ def test_two_runs_on_one_folder(store, tmp_path):
 @pytest.mark.parametrize(
     ("owner", "lives"),
     [
-        ({"host": "elsewhere", "time": time.time() + 3600.0}, True),
-        ({"host": "elsewhere", "time": time.time() - 3600.0}, False),
-        ({"process": 2**22 + 1, "born": 1.0, "time": time.time() + 3600.0}, False),
-        ({"born": 1.0, "time": time.time() + 3600.0}, False),
+        ({"machine": "elsewhere", "time": time.time() + 3600.0}, True),
+        ({"machine": "elsewhere", "time": time.time() - 3600.0}, False),
+        ({"process": 2**22 + 1, "born": "1", "time": time.time() + 3600.0}, False),
+        ({"born": "1", "time": time.time() + 3600.0}, False),
+        ({"born": run_lock._born(os.getpid()), "time": time.time() - 3600.0}, True),
     ],
 )
 def test_a_lock_counts_while_its_owner_lives(owner, lives, store, tmp_path):
     folder = tmp_path / "c"
     folder.mkdir()
-    here = {"run": "other", "host": run_lock.socket.gethostname(), "process": os.getpid(), "born": None}
+    here = {"run": "other", "host": "h", "machine": run_lock._machine(), "process": os.getpid(), "born": None}
     (folder / LOCK).write_text(json.dumps(here | owner))
     model = mixture(checkpoint=folder, max_iter=1, tol=1e6)
     if lives:
-        with pytest.raises(CheckpointInUseError, match="elsewhere"):
+        with pytest.raises(CheckpointInUseError, match="on h, last sign of life"):
             model.fit(store)
         assert json.loads((folder / LOCK).read_text())["run"] == "other"
     else:
@@ -217,11 +290,38 @@ def test_a_lock_counts_while_its_owner_lives(owner, lives, store, tmp_path):
         assert not (folder / LOCK).exists()
 
 
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="zombies are POSIX's")
+def test_a_process_that_has_ended_and_is_not_waited_for_is_dead():
+    with subprocess.Popen([sys.executable, "-c", ""]) as process:
+        until = time.monotonic() + 30.0
+        while run_lock._born(process.pid) is not None:
+            assert time.monotonic() < until
+            time.sleep(0.01)
+
+
+@pytest.mark.parametrize("content", ['{"packages": []}', "[]", "text", '{"run": 1, "time": "noon"}'])
+def test_a_file_that_is_no_lock_is_left_alone(content, store, tmp_path):
+    (tmp_path / LOCK).write_text(content)
+    with pytest.raises(CheckpointError, match="no lock of streamgmm"):
+        mixture(checkpoint=tmp_path).fit(store)
+    assert (tmp_path / LOCK).read_text() == content
+
+
+def test_of_several_that_take_over_one_succeeds(tmp_path):
+    folder = Folder(str(tmp_path))
+    folder.write("a", b"dead")
+    assert not folder.remove_if("a", b"another")
+    assert folder.read("a") == b"dead"
+    assert folder.remove_if("a", b"dead")
+    assert not folder.remove_if("a", b"dead")
+    assert folder.names() == []
+
+
 def test_a_run_whose_folder_was_taken_over_stops(store, tmp_path):
     folder = tmp_path / "c"
 
     def take_over(state):
-        (folder / LOCK).write_text(json.dumps({"run": "other", "host": "elsewhere", "time": 0.0}))
+        (folder / LOCK).write_text(json.dumps({"run": "other", "host": "h", "time": 0.0}))
 
     with pytest.raises(CheckpointInUseError, match="taken over by another run"):
         mixture(checkpoint=folder, callback=take_over).fit(store)
@@ -314,7 +414,7 @@ def test_killed_and_terminated_processes(store, tmp_path):
     code, said = ended_once_kept(command(store, folder, output), folder, "reading-000000-*", signal.SIGTERM)
     if code != 0:  # it may have ended before the signal came
         assert code == 143
-        assert f"the same command goes on from {folder}" in said
+        assert f"--resume auto goes on from {folder}" in said
     assert not (folder / LOCK).exists()
     subprocess.run(command(store, folder, output), check=True)
     assert bits(load(output), tmp_path) == expected
