@@ -68,11 +68,11 @@ class GaussianMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
         other starts are each run on a sample of the rows, and the best goes on. Where the sample can't tell the best
         apart, they go on together and share the readings.
     init_params : {"sample", "k-means++", "kmeans", "random", "random_from_data"}, default="sample"
-        How the start is made, from a sample of the rows. "sample" searches for the optimum of the sample: many seeds in
-        short runs, of which the worse half is dropped again and again, a mixture grown by splitting components, and
-        components relocated where that raises the likelihood. The others are one seed: components around centres that
-        k-means++ draws, from a whole k-means, of random responsibilities, or around random rows. Distances are in
-        standard deviations of each feature (in the data's units if "spherical").
+        How the start is made, from a sample of the rows. "sample" searches for the optimum of the sample: a mixture
+        grown by splitting components, many seeds in short runs of which the best go on, and, where these don't agree,
+        mixtures grown again and components relocated where that raises the likelihood. The others are one seed:
+        components around centres that k-means++ draws, from a whole k-means, of random responsibilities, or around
+        random rows. Distances are in standard deviations of each feature (in the data's units if "spherical").
     accelerate : bool or "auto", default="auto"
         Whether to go further than EM does from one reading to the next: by EM on the sample, corrected to the full
         data, and Anderson's extrapolation. A step that lowers the likelihood is taken back. False is EM as in the

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,8 @@ from streamgmm.estimator import GaussianMixture
 from streamgmm.exceptions import ModelFileError
 from streamgmm.fitting.stopping import StopReason
 from streamgmm.mixture.families import FAMILIES
-from streamgmm.rows.results import check_output, replaced_whole
+from streamgmm.rows.results import check_output
+from streamgmm.storage import replace_file
 
 FORMAT_VERSION = 1
 _KEY = "streamgmm"
@@ -66,10 +68,7 @@ def save(model: GaussianMixture, path: str | os.PathLike[str]) -> None:
     }
     arrays = {name: np.ascontiguousarray(getattr(model, f"{name}_"), dtype=np.float64) for name in _ARRAYS}
     data = serialise(arrays, metadata={_KEY: json.dumps(header, sort_keys=True)})
-    with replaced_whole(path) as temporary, open(temporary, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
+    replace_file(Path(path).absolute(), data)
 
 
 def load(path: str | os.PathLike[str]) -> GaussianMixture:

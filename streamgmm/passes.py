@@ -121,7 +121,8 @@ def run_pass(rows: Rows, leaf: Leaf, parameters: Any) -> Any:
     ----------
     rows : Rows
     leaf : callable
-        ``leaf(blocks, parameters)`` returns a value that adds up with ``+``; a pure function that can be pickled
+        ``leaf(blocks, parameters)`` returns a value that adds up with ``+``, or whose class has ``merged``, which adds
+        up several; a pure function that can be pickled
         wherever the rows are not in this process's memory.
     parameters : object
         Sent to the tasks once.

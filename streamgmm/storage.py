@@ -55,8 +55,6 @@ class Folder:
             found = _retried(lambda: filesystem.ls(path, detail=False))
         except FileNotFoundError:
             return []
-        except NotADirectoryError as error:
-            raise InputError(f"{self.url} is a file; give a folder") from error
         return sorted(str(one).rstrip("/").rsplit("/", 1)[-1] for one in found)
 
     def read(self, name: str) -> bytes:
@@ -74,7 +72,7 @@ class Folder:
         """Write a file, in the place of one that was there; after an error, or a loss of power, that is still there."""
         filesystem, path = self._place
         if self.is_local:
-            _replace(Path(path), name, data)
+            replace_file(Path(path) / name, data)
         else:
             # An object appears when all of it has been sent.
             _retried(lambda: filesystem.pipe_file(f"{path}/{name}", data))
@@ -88,7 +86,7 @@ class Folder:
         """
         filesystem, path = self._place
         if self.is_local:
-            Path(path).mkdir(parents=True, exist_ok=True)
+            _make_folder(Path(path))
             # Written as a whole under another name first: a link can be made only where there is nothing.
             temporary = Path(path) / f".{name}-{uuid.uuid4().hex[:8]}.partial"
             try:
@@ -100,7 +98,7 @@ class Folder:
         filesystem.invalidate_cache(path)
         if _retried(lambda: filesystem.exists(f"{path}/{name}")):
             raise FileExistsError(f"{self.url}/{name}")
-        filesystem.pipe_file(f"{path}/{name}", data, mode="create")
+        _retried(lambda: filesystem.pipe_file(f"{path}/{name}", data, mode="create"))
 
     def remove_if(self, name: str, data: bytes) -> bool:
         """Remove a file if it still holds what was read before; return whether it did.
@@ -174,16 +172,24 @@ def _link(source: Path, target: Path) -> None:
             file.write(source.read_bytes())
 
 
-def _replace(folder: Path, name: str, data: bytes) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    temporary = folder / f".{name}-{uuid.uuid4().hex[:8]}.partial"
+def replace_file(path: Path, data: bytes) -> None:
+    """Write a local file whole, in the place of one that was there; its folder is made where there is none."""
+    _make_folder(path.parent)
+    temporary = path.with_name(f".{path.name}-{uuid.uuid4().hex[:8]}.partial")
     try:
         _write(temporary, data)
-        os.replace(temporary, folder / name)
+        os.replace(temporary, path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
-    _sync(folder)
+    _sync(path.parent)
+
+
+def _make_folder(path: Path) -> None:
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError) as error:
+        raise InputError(f"{path} is a file, or lies inside one; give a folder") from error
 
 
 def _write(path: Path, data: bytes) -> None:

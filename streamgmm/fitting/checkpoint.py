@@ -226,7 +226,7 @@ def _read(checkpoint: Checkpoint, *, must: bool) -> None:
             )
         return
     others = [values for name, values in found.items() if name not in mine]
-    ended = bool(readings) and all(Progress(*values["values"]).finished for values in readings[:1])
+    ended = bool(readings) and Progress(*readings[0]["values"]).finished
     if others and (must or not ended):
         which = "another fit" if ended else "another fit that has not ended"
         raise CheckpointError(

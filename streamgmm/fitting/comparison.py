@@ -23,7 +23,7 @@ def close(problem: Problem, states: list[State], rows: RowsInMemory) -> list[Sta
     best, *others = states
     return [best] + [
         state
-        for state, (mean, spread) in zip(others, differences(problem, best, others, rows), strict=True)
+        for state, (mean, spread) in zip(others, _differences(problem, best, others, rows), strict=True)
         if mean < _STANDARD_ERRORS * spread / np.sqrt(len(rows))
     ]
 
@@ -32,12 +32,12 @@ def different(problem: Problem, states: list[State], rows: RowsInMemory) -> list
     """Sort fits, the best first, and leave out those that are at the same optimum as a better one."""
     kept: list[State] = []
     for state in sorted(states, key=lambda state: -state.lower_bound):
-        if all(spread > _SAME for _, spread in differences(problem, state, kept, rows)):
+        if all(spread > _SAME for _, spread in _differences(problem, state, kept, rows)):
             kept.append(state)
     return kept
 
 
-def differences(problem: Problem, state: State, others: list[State], rows: RowsInMemory) -> list[tuple[float, float]]:
+def _differences(problem: Problem, state: State, others: list[State], rows: RowsInMemory) -> list[tuple[float, float]]:
     """Return mean and standard deviation over rows of how much larger a fit's log-density is than each other's."""
     if not others:
         return []
@@ -65,4 +65,4 @@ def well_described(problem: Problem, state: State, rows: RowsInMemory) -> bool:
 
 def n_at_the_same_optimum(problem: Problem, state: State, states: list[State], rows: RowsInMemory) -> int:
     """Return how many of some fits are at the optimum of one."""
-    return sum(spread <= _SAME for _, spread in differences(problem, state, states, rows))
+    return sum(spread <= _SAME for _, spread in _differences(problem, state, states, rows))

@@ -54,7 +54,7 @@ class SurveyRequest:
 
 @dataclass(frozen=True)
 class Survey:
-    """What one reading of some rows says about them; adds up with `+`.
+    """What one reading of some rows says about them.
 
     Attributes
     ----------
@@ -111,12 +111,6 @@ class Survey:
     def covariance(self) -> Floats:
         """The rows' covariance, divided by the sum of the weights: shape (n_features, n_features)."""
         return self.scatter / self.sum_weight
-
-    def __add__(self, other: Survey) -> Survey:
-        """Merge with the survey of other rows."""
-        if not isinstance(other, Survey):
-            return NotImplemented
-        return Survey.merged([self, other])
 
     @classmethod
     def merged(cls, parts: Sequence[Survey]) -> Survey:

@@ -18,7 +18,6 @@ import zarr
 from streamgmm import GaussianMixture, load, save
 from streamgmm.exceptions import CheckpointError, CheckpointInUseError, CheckpointWarning, InputError
 from streamgmm.fitting import run_lock
-from streamgmm.fitting.encoding import decoded, encoded
 from streamgmm.fitting.run_lock import LOCK
 from streamgmm.rows.open import open_rows
 from streamgmm.storage import Folder
@@ -102,9 +101,12 @@ def test_an_object_store(store, tmp_path):
 
 
 def test_a_seed_that_was_not_given_is_that_of_the_checkpoint(store, tmp_path):
-    left_after(store, tmp_path / "c", 2, random_state=None)
-    model = mixture(checkpoint=tmp_path / "c", resume="must", random_state=None).fit(store)
-    assert model.n_iter_ > 2
+    """Killed in the search: the sample is there, and the search must be that of the seed that drew it."""
+    whole = mixture(checkpoint=tmp_path / "c", random_state=None).fit(store)
+    for reading in (tmp_path / "c").glob("reading-*"):
+        reading.unlink()
+    again = mixture(checkpoint=tmp_path / "c", resume="must", random_state=None).fit(store)
+    assert bits(again, tmp_path) == bits(whole, tmp_path)
 
 
 def test_a_reading_goes_on_from_its_own_start(store, tmp_path):
@@ -217,7 +219,7 @@ def test_nothing_to_go_on_from(store, tmp_path):
     with pytest.raises(InputError, match="checkpoint="):
         mixture(resume="must").fit(store)
     (tmp_path / "file").write_text("a file")
-    with pytest.raises((InputError, OSError), match="file"):
+    with pytest.raises(InputError, match="is a file"):
         mixture(checkpoint=tmp_path / "file").fit(store)
 
 
@@ -291,7 +293,6 @@ def test_a_lock_counts_while_its_owner_lives(owner, lives, store, tmp_path):
         assert not (folder / LOCK).exists()
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="zombies are POSIX's")
 def test_a_process_that_has_ended_and_is_not_waited_for_is_dead():
     with subprocess.Popen([sys.executable, "-c", ""]) as process:
         until = time.monotonic() + 30.0
@@ -306,16 +307,6 @@ def test_a_file_that_is_no_lock_is_left_alone(content, store, tmp_path):
     with pytest.raises(CheckpointError, match="no lock of streamgmm"):
         mixture(checkpoint=tmp_path).fit(store)
     assert (tmp_path / LOCK).read_text() == content
-
-
-def test_of_several_that_take_over_one_succeeds(tmp_path):
-    folder = Folder(str(tmp_path))
-    folder.write("a", b"dead")
-    assert not folder.remove_if("a", b"another")
-    assert folder.read("a") == b"dead"
-    assert folder.remove_if("a", b"dead")
-    assert not folder.remove_if("a", b"dead")
-    assert folder.names() == []
 
 
 def test_a_run_whose_folder_was_taken_over_stops(store, tmp_path):
@@ -338,53 +329,6 @@ def test_signs_of_life(monkeypatch, tmp_path):
         while json.loads(folder.read(LOCK))["time"] == first:
             assert time.monotonic() < until
             time.sleep(0.01)
-
-
-def test_a_file_is_whole_or_as_it_was(monkeypatch, tmp_path):
-    folder = Folder(str(tmp_path / "new"))
-    folder.write("a", b"one")
-
-    def fail(_):
-        raise OSError("no space left")
-
-    monkeypatch.setattr("streamgmm.storage.os.fsync", fail)
-    with pytest.raises(OSError, match="no space"):
-        folder.write("a", b"two")
-    assert folder.read("a") == b"one"
-    assert folder.names() == ["a"]
-
-
-def test_requests_are_repeated(monkeypatch):
-    folder = Folder(f"memory://{uuid.uuid4().hex}")
-    folder.write("a", b"one")
-    filesystem = folder._place[0]
-    calls = []
-
-    def flaky(path):
-        calls.append(path)
-        if len(calls) < 3:
-            raise TimeoutError
-        return b"one"
-
-    monkeypatch.setattr("streamgmm.storage.time.sleep", lambda _: None)
-    monkeypatch.setattr(filesystem, "cat_file", flaky)
-    assert folder.read("a") == b"one"
-    assert len(calls) == 3
-    with pytest.raises(FileExistsError):
-        folder.create("a", b"two")
-
-
-def test_only_known_classes_are_read():
-    with pytest.raises(TypeError, match="encode"):
-        encoded(object())
-    with pytest.raises(KeyError):
-        decoded({"class": "Popen", "fields": {}}, {})
-    value = (None, True, 3, -0.0, float("inf"), np.float64(0.1), "text", np.arange(3))
-    tree, arrays = encoded(value)
-    back = decoded(json.loads(json.dumps(tree)), arrays)
-    assert back[:7] == value[:7]
-    assert np.signbit(back[3])
-    np.testing.assert_array_equal(back[7], value[7])
 
 
 def command(store, folder, output):

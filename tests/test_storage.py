@@ -1,0 +1,61 @@
+"""Files of a folder are there whole or not at all; requests that fail are made again."""
+
+import uuid
+
+import pytest
+
+from streamgmm.exceptions import InputError
+from streamgmm.storage import Folder
+
+
+def test_of_several_that_take_over_one_succeeds(tmp_path):
+    folder = Folder(str(tmp_path))
+    folder.write("a", b"dead")
+    assert not folder.remove_if("a", b"another")
+    assert folder.read("a") == b"dead"
+    assert folder.remove_if("a", b"dead")
+    assert not folder.remove_if("a", b"dead")
+    assert folder.names() == []
+
+
+def test_a_file_is_whole_or_as_it_was(monkeypatch, tmp_path):
+    folder = Folder(str(tmp_path / "new"))
+    folder.write("a", b"one")
+
+    def fail(_):
+        raise OSError("no space left")
+
+    monkeypatch.setattr("streamgmm.storage.os.fsync", fail)
+    with pytest.raises(OSError, match="no space"):
+        folder.write("a", b"two")
+    assert folder.read("a") == b"one"
+    assert folder.names() == ["a"]
+
+
+def test_requests_are_repeated(monkeypatch):
+    folder = Folder(f"memory://{uuid.uuid4().hex}")
+    folder.write("a", b"one")
+    filesystem = folder._place[0]
+    calls = []
+
+    def flaky(path):
+        calls.append(path)
+        if len(calls) < 3:
+            raise TimeoutError
+        return b"one"
+
+    monkeypatch.setattr("streamgmm.storage.time.sleep", lambda _: None)
+    monkeypatch.setattr(filesystem, "cat_file", flaky)
+    assert folder.read("a") == b"one"
+    assert len(calls) == 3
+    with pytest.raises(FileExistsError):
+        folder.create("a", b"two")
+
+
+def test_a_file_in_the_place_of_the_folder_is_a_mistake(tmp_path):
+    (tmp_path / "file").write_text("a file")
+    for path in (tmp_path / "file", tmp_path / "file" / "inside"):
+        for write in (Folder(str(path)).write, Folder(str(path)).create):
+            with pytest.raises(InputError, match="is a file"):
+                write("a", b"one")
+    assert (tmp_path / "file").read_text() == "a file"
