@@ -5,13 +5,15 @@
     StreamGMMError
     ├── InputError (ValueError)            what the user gave can't be used; the message says what can
     │   ├── RowsError                      the rows: their place, kind, columns, dtype
-    │   │   └── MissingValuesError         a NaN or an infinity where missing="raise"
+    │   │   ├── MissingValuesError         a NaN or an infinity where missing="raise"
+    │   │   └── DataChangedError           the store is not what it was at an earlier reading
     │   ├── ModelFileError                 a file that is no streamgmm model, or a newer one
     │   └── CheckpointError                a checkpoint that a fit can't go on from, and why
     │       └── CheckpointInUseError       another run is at work on it
     ├── SingularCovarianceError (ValueError)   a covariance that can't be inverted, and how to avoid it
     ├── MemoryLimitError (MemoryError)     what has to be in memory at once is more than `memory_limit`
-    └── OutputExistsError (FileExistsError)    a result would be written over something
+    ├── OutputExistsError (FileExistsError)    a result would be written over something
+    └── ClusterError (RuntimeError)        a Dask cluster has failed again and again
 
     StreamGMMWarning (UserWarning)
     ├── ComponentWarning                   a component starved or collapsed, and what became of it
@@ -33,6 +35,10 @@ class RowsError(InputError):
 
 class MissingValuesError(RowsError):
     """A value is NaN or infinite and ``missing="raise"``."""
+
+
+class DataChangedError(RowsError):
+    """The store of the rows has changed between two readings."""
 
 
 class ModelFileError(InputError):
@@ -57,6 +63,10 @@ class MemoryLimitError(StreamGMMError, MemoryError):
 
 class OutputExistsError(StreamGMMError, FileExistsError):
     """A result would be written over something that exists."""
+
+
+class ClusterError(StreamGMMError, RuntimeError):
+    """A Dask cluster has failed again and again, or does nothing."""
 
 
 class StreamGMMWarning(UserWarning):

@@ -3,38 +3,35 @@
     leaves    (a range of the source, the parameters) -> a value        loading and computing are one task
     tree      groups of 8, by the task's index, never by arrival        values add up with `+`
 
-The parameters are in the graph once. The same graph runs on the synchronous, the threaded and the distributed
-scheduler, and gives the same bits on each.
+The parameters are in the graph once. The lower levels of the tree are in the graph too; the upper ones, above at most
+64 parts, are added up here as the parts come, so that a part that has come is never computed again. The same graph runs
+on the synchronous, the threaded and the distributed scheduler, and gives the same bits on each.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextvars import ContextVar
-from dataclasses import dataclass, fields, replace
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
 from functools import reduce
 from operator import add
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from streamgmm.blas import one_blas_thread
+from streamgmm.cluster import active_client, compute_on
 from streamgmm.rows.base import Block, Leaf, RandomAccessRows, RowRange, Rows
+from streamgmm.threads import on_threads
+from streamgmm.tree import Arriving, add_up, level, total
 
 if TYPE_CHECKING:
     import dask.array as da
+    from dask.delayed import Delayed
 
-#: Values that one node of the tree adds up.
-GROUP = 8
-
-Value = TypeVar("Value")
-#: K * F * rows of an E-step that takes longer than what an iteration does beside it, about 2 ms.
-_WORK_WORTH_THREADS = 10_000_000
-#: How many threads `at_once` has left to each of its calls; None outside of them.
-_share_of_threads: ContextVar[int | None] = ContextVar("_share_of_threads", default=None)
+#: Parts of a pass that come to this process one by one.
+_MOST_PARTS = 64
 
 
 @dataclass(frozen=True)
@@ -65,15 +62,15 @@ class PassCost:
 
 
 @dataclass(frozen=True)
-class _Measured:
+class Measured:
     """A leaf's value and what it cost."""
 
     value: Any
     cost: PassCost
 
     @classmethod
-    def merged(cls, parts: Sequence[_Measured]) -> _Measured:
-        return cls(_add_up(*(part.value for part in parts)), reduce(add, (part.cost for part in parts)))
+    def merged(cls, parts: Sequence[Measured]) -> Measured:
+        return cls(add_up(*(part.value for part in parts)), reduce(add, (part.cost for part in parts)))
 
 
 @dataclass(frozen=True)
@@ -93,7 +90,7 @@ class _Measuring:
 
     leaf: Leaf
 
-    def __call__(self, blocks: Iterable[Block], parameters: Any) -> _Measured:
+    def __call__(self, blocks: Iterable[Block], parameters: Any) -> Measured:
         began = time.perf_counter()
         reading, n_rows, n_bytes = 0.0, 0, 0
 
@@ -111,10 +108,26 @@ class _Measuring:
                 yield block
 
         value = self.leaf(watched(), parameters)
-        return _Measured(value, PassCost(n_rows, n_bytes, reading, time.perf_counter() - began - reading))
+        return Measured(value, PassCost(n_rows, n_bytes, reading, time.perf_counter() - began - reading))
 
 
-def run_pass(rows: Rows, leaf: Leaf, parameters: Any) -> Any:
+@dataclass(frozen=True)
+class Parts:
+    """Parts of a pass that was not finished, and what to do with those that come.
+
+    Attributes
+    ----------
+    found : mapping of int to object
+        Values of parts, by their number.
+    keep : callable, optional
+        ``keep(number, value)`` is called with each part that comes.
+    """
+
+    found: Mapping[int, Any] = field(default_factory=dict)
+    keep: Callable[[int, Any], None] | None = None
+
+
+def run_pass(rows: Rows, leaf: Leaf, parameters: Any, parts: Parts | None = None) -> Any:
     """Read all rows once; return the sum of what `leaf` gives for each task.
 
     Parameters
@@ -126,6 +139,13 @@ def run_pass(rows: Rows, leaf: Leaf, parameters: Any) -> Any:
         wherever the rows are not in this process's memory.
     parameters : object
         Sent to the tasks once.
+    parts : Parts, optional
+        Parts that need not be computed, and where to keep the others. Rows in this process's memory have none.
+
+    Raises
+    ------
+    ClusterError
+        If a Dask cluster fails again and again.
 
     Notes
     -----
@@ -136,12 +156,48 @@ def run_pass(rows: Rows, leaf: Leaf, parameters: Any) -> Any:
         return run_here(rows, leaf, parameters)
     import dask
 
+    parts = Parts() if parts is None else parts
     node = dask.delayed(parameters, pure=False, traverse=False)
-    root = _tree(rows.leaves(_OneThread(leaf), node), dask.delayed(_add_up, pure=False, traverse=False))
+    combine = dask.delayed(add_up, pure=False, traverse=False)
+    nodes = rows.leaves(_OneThread(leaf), node)
+    while len(nodes) > _MOST_PARTS:
+        nodes = level(nodes, combine)
+    arriving = Arriving(len(nodes))
+    for number, value in parts.found.items():
+        arriving.put(number, value)
+    left = [number for number in range(len(nodes)) if number not in parts.found]
+
+    def done(place: int, value: Any) -> None:
+        arriving.put(left[place], value)
+        if parts.keep is not None:
+            parts.keep(left[place], value)
+
     # The driver's own limit outlasts the tasks, so that threads which overlap don't switch it on and off.
     with one_blas_thread():
-        (result,) = dask.compute(root)
-    return result
+        client = active_client()
+        if client is None:
+            _compute_here([nodes[number] for number in left], done)
+        else:
+            compute_on(client, [nodes[number] for number in left], done)
+    return arriving.total
+
+
+def _compute_here(nodes: Sequence[Delayed], done: Callable[[int, Any], None]) -> None:
+    """Compute some values on one of Dask's schedulers for one machine; hand each over when it is there."""
+    import dask
+    from dask.callbacks import Callback
+
+    places = {node.key: place for place, node in enumerate(nodes)}
+
+    def after_task(key: Any, value: Any, *_: Any) -> None:
+        if key in places:
+            done(places.pop(key), value)
+
+    with Callback(posttask=after_task):
+        values = dask.compute(*nodes)
+    # Schedulers that are not Dask's own may know no callbacks.
+    for place in places.values():
+        done(place, values[place])
 
 
 def run_here(rows: RandomAccessRows, leaf: Leaf, parameters: Any) -> Any:
@@ -154,77 +210,15 @@ def run_here(rows: RandomAccessRows, leaf: Leaf, parameters: Any) -> Any:
     def value(part: RowRange) -> Any:
         return one(rows.blocks(part), parameters)
 
-    if rows.n_tasks == 1 or _n_threads() == 1:
-        values = [value(part) for part in rows.ranges]
-    else:
-        # The caller's limit outlasts the threads.
-        with one_blas_thread(), ThreadPoolExecutor(min(_n_threads(), rows.n_tasks)) as pool:
-            values = list(pool.map(value, rows.ranges))
-    return _tree(values, _add_up)
+    values = on_threads(value, rows.ranges)
+    return total(values)
 
 
-def at_once(calls: Sequence[Callable[[], Value]], *, work: float) -> list[Value]:
-    """Make some calls on this process's threads, and return what they return, in their order.
-
-    Fits to some ten thousand rows are better run side by side than each on all threads. Each call has its share of the
-    threads for `run_here` and for calls of its own. The first error, in the calls' order, is raised.
-
-    Parameters
-    ----------
-    calls : sequence of callable
-    work : float
-        K * F * rows of one E-step. Where that is next to nothing the calls are made one after the other: the rest of an
-        iteration is Python's, which runs one thread at a time.
-    """
-    n_threads = min(_n_threads(), len(calls)) if work >= _WORK_WORTH_THREADS else 1
-    if n_threads < 2:
-        return [call() for call in calls]
-    share = _n_threads() // n_threads
-
-    def one(call: Callable[[], Value]) -> Value:
-        _share_of_threads.set(share)
-        return call()
-
-    with one_blas_thread(), ThreadPoolExecutor(n_threads) as pool:
-        return list(pool.map(one, calls))
-
-
-def _n_threads() -> int:
-    import dask
-    from dask.system import CPU_COUNT
-
-    share = _share_of_threads.get()
-    if share is not None:
-        return share
-    if _is_synchronous():
-        return 1
-    return int(dask.config.get("num_workers", None) or CPU_COUNT)
-
-
-def run_measured_pass(rows: Rows, leaf: Leaf, parameters: Any) -> tuple[Any, PassCost]:
+def run_measured_pass(rows: Rows, leaf: Leaf, parameters: Any, parts: Parts | None = None) -> tuple[Any, PassCost]:
     """Do what `run_pass` does, and return what it cost too."""
     began = time.perf_counter()
-    result: _Measured = run_pass(rows, _Measuring(leaf), parameters)
+    result: Measured = run_pass(rows, _Measuring(leaf), parameters, parts)
     return result.value, replace(result.cost, elapsed=time.perf_counter() - began, n_passes=1)
-
-
-def _tree(values: Sequence[Any], combine: Callable[..., Any]) -> Any:
-    """Combine values in groups, by their place, until one is left."""
-    while len(values) > 1:
-        values = [combine(*values[start : start + GROUP]) for start in range(0, len(values), GROUP)]
-    return values[0]
-
-
-def _add_up(*values: Any) -> Any:
-    """Add values up: all at once where their class has `merged`, else one by one."""
-    merged = getattr(type(values[0]), "merged", None)
-    return reduce(add, values) if merged is None else merged(values)
-
-
-def _is_synchronous() -> bool:
-    import dask
-
-    return dask.config.get("scheduler", None) in ("synchronous", "sync", "single-threaded")
 
 
 def map_rows(
@@ -272,4 +266,4 @@ def fill_from_rows(
     return out
 
 
-__all__ = ["GROUP", "PassCost", "at_once", "fill_from_rows", "map_rows", "run_here", "run_measured_pass", "run_pass"]
+__all__ = ["Measured", "Parts", "PassCost", "fill_from_rows", "map_rows", "run_here", "run_measured_pass", "run_pass"]

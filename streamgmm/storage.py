@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
 import uuid
 from collections.abc import Callable
 from contextlib import suppress
@@ -13,12 +12,11 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from streamgmm.exceptions import InputError
+from streamgmm.retries import Retries
 
 Value = TypeVar("Value")
-#: Attempts at a request to an object store, and seconds before the second; each wait is twice the one before.
-_ATTEMPTS, _FIRST_WAIT = 4, 0.5
 #: Errors that say what is there, and will say so again.
-_FINAL = (FileNotFoundError, FileExistsError, PermissionError, IsADirectoryError, NotADirectoryError)
+FINAL = (FileNotFoundError, FileExistsError, PermissionError, IsADirectoryError, NotADirectoryError)
 
 
 @dataclass(frozen=True)
@@ -145,20 +143,12 @@ def _retried(request: Callable[[], Value]) -> Value:
     OSError
         Also for what the libraries of object stores raise of their own.
     """
-    wait = _FIRST_WAIT
-    for attempt in range(_ATTEMPTS):
-        try:
-            return request()
-        except _FINAL:
-            raise
-        except Exception as error:
-            if attempt == _ATTEMPTS - 1:
-                if isinstance(error, OSError):
-                    raise
-                raise OSError(f"{type(error).__name__}: {error}") from error
-            time.sleep(wait)
-            wait *= 2.0
-    raise AssertionError("a last attempt returns or raises")
+    try:
+        return Retries.configured().call(request, final=FINAL)
+    except OSError:
+        raise
+    except Exception as error:
+        raise OSError(f"{type(error).__name__}: {error}") from error
 
 
 def _link(source: Path, target: Path) -> None:

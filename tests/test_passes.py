@@ -16,9 +16,11 @@ from threadpoolctl import threadpool_info
 
 from streamgmm import GaussianMixture
 from streamgmm.blas import one_blas_thread
-from streamgmm.passes import GROUP, at_once, run_here, run_pass
+from streamgmm.passes import run_here, run_pass
 from streamgmm.rows.arrays import ArrayRows
 from streamgmm.rows.open import open_rows
+from streamgmm.threads import at_once
+from streamgmm.tree import GROUP
 from tests.conftest import clusters
 
 

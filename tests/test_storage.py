@@ -44,7 +44,7 @@ def test_requests_are_repeated(monkeypatch):
             raise TimeoutError
         return b"one"
 
-    monkeypatch.setattr("streamgmm.storage.time.sleep", lambda _: None)
+    monkeypatch.setattr("streamgmm.retries.time.sleep", lambda _: None)
     monkeypatch.setattr(filesystem, "cat_file", flaky)
     assert folder.read("a") == b"one"
     assert len(calls) == 3

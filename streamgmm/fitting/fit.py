@@ -70,7 +70,11 @@ def fit(
                 checkpoint.keep_start(prepared, settings.seed)
         else:
             settings = replace(settings, seed=start.seed)
-            prepared = Preparation(rows, start.surveyed, start.sample, start.complete, start.cost, settings.missing)
+            # The checkpoint was made of rows of this version, or it would have been refused.
+            version = rows.stored_version()
+            prepared = Preparation(
+                rows, start.surveyed, start.sample, start.complete, start.cost, settings.missing, version
+            )
         problem = prepared.problem(settings)
         progress = None if checkpoint is None else checkpoint.progress
         if progress is None:

@@ -20,7 +20,7 @@ from streamgmm.fitting.state import Problem, State
 from streamgmm.fitting.stopping import StopReason
 from streamgmm.mixture.parameters import MixtureParameters
 from streamgmm.mixture.precision import Kernel
-from streamgmm.passes import at_once
+from streamgmm.threads import at_once
 
 #: The cheapest merges, of which one is drawn.
 _MERGES = 8

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from streamgmm.exceptions import InputError, MemoryLimitError, SingularCovarianceError
+from streamgmm.exceptions import DataChangedError, InputError, MemoryLimitError, SingularCovarianceError
 from streamgmm.fitting import em
 from streamgmm.fitting.acceleration import Anderson
 from streamgmm.fitting.e_step_pass import RowsInMemory
@@ -79,6 +79,8 @@ class Preparation:
         Of the reading.
     missing : str
         What to do with rows that have missing values.
+    version : str or None
+        What changes when the store of the rows does, as it was before the reading.
     """
 
     rows: Rows
@@ -87,6 +89,7 @@ class Preparation:
     complete: bool
     cost: PassCost
     missing: str
+    version: str | None
 
     @property
     def source(self) -> Rows:
@@ -99,10 +102,13 @@ class Preparation:
         Raises
         ------
         MissingValuesError
-            If a value is missing now: the survey found none, so the data has changed since.
+            If a value is missing now.
+        DataChangedError
+            If the store is not what it was when it was surveyed.
         """
         if not self.complete:
             costs.append(cost)
+            check_version(self.rows, self.version)
         if statistics.n_missing and self.missing == "raise":
             raise self.rows.provenance.missing_values_error(statistics.first_missing, None, statistics.n_missing)
 
@@ -150,6 +156,15 @@ class Preparation:
         return Surrogate(sample, min(n_rows, len(sample)), self.surveyed.n_used, settings.tol)
 
 
+def check_version(rows: Rows, version: str | None) -> None:
+    """Raise DataChangedError where the store of some rows is not what it was."""
+    if rows.stored_version() != version:
+        raise DataChangedError(
+            f"{rows.description} has changed since the fit began: files were written, replaced or removed while it was "
+            "read, so there is nothing that the fit could be of. Fit again when the store is complete"
+        )
+
+
 def prepare(rows: Rows, candidates: Sequence[Settings]) -> Preparation:
     """Read all rows once, for one fit or for several.
 
@@ -159,6 +174,7 @@ def prepare(rows: Rows, candidates: Sequence[Settings]) -> Preparation:
         See the message.
     """
     one = candidates[0]
+    version = rows.stored_version()
     n_components = max(candidate.n_components for candidate in candidates)
     surveyed, cost = survey(
         rows,
@@ -167,6 +183,7 @@ def prepare(rows: Rows, candidates: Sequence[Settings]) -> Preparation:
         full_scatter=any(candidate.covariance_type in ("full", "tied") for candidate in candidates),
         missing=one.missing,
     )
+    check_version(rows, version)
     if surveyed.n_used < n_components:
         raise InputError(
             f"Expected n_samples >= n_components but got n_components = {n_components}, n_samples = {surveyed.n_used}"
@@ -177,7 +194,7 @@ def prepare(rows: Rows, candidates: Sequence[Settings]) -> Preparation:
             "how many rows a row stands for; scale the weights so that their mean is about 1"
         )
     sample, complete = _rows_of(surveyed, n_components), surveyed.complete
-    return Preparation(rows, surveyed.without_draws(), sample, complete, cost, one.missing)
+    return Preparation(rows, surveyed.without_draws(), sample, complete, cost, one.missing, version)
 
 
 def _rows_of(surveyed: Survey, n_components: int) -> RowsInMemory:

@@ -26,7 +26,7 @@ from streamgmm.mixture.arrays import Integers
 from streamgmm.mixture.families import FAMILIES
 from streamgmm.mixture.frame import Frame
 from streamgmm.mixture.parameters import MixtureParameters
-from streamgmm.passes import at_once
+from streamgmm.threads import at_once
 
 #: The kinds of seeds, in turn: how centres are drawn, and whether distances are those of the white frame.
 _KINDS = (("k-means++", False), ("kmeans", True), ("k-means++", True), ("kmeans", False))

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from streamgmm.exceptions import RowsError
 from streamgmm.rows.base import Block, RandomAccessRows, check_dtype, check_two_dimensional
 from streamgmm.rows.cut import MEMORY_TASK_BYTES, STORED_TASK_BYTES, cut, task_bytes
+from streamgmm.rows.fingerprint import digest_of_files
 
 #: Rows are cut at multiples of this, the rows of a kernel's block.
 _ALIGNMENT = 256
@@ -63,8 +64,8 @@ class NpyRows(RandomAccessRows):
             raise RowsError(f"{self.path} can't be read as a .npy file of numbers: {error}") from error
         return array
 
-    def _content_digest(self) -> str:
-        return self._digest_of_files([self.path])
+    def stored_version(self) -> str | None:
+        return digest_of_files([self.path])
 
     def read(self, start: int, stop: int) -> Iterator[Block]:
         # Mapped afresh by each task: the pages of a mapping count as the process's memory until it is closed.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from copy import copy
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from streamgmm.exceptions import MissingValuesError, RowsError
-from streamgmm.rows.fingerprint import digest, digest_of_files
+from streamgmm.rows.fingerprint import digest
 
 if TYPE_CHECKING:
     from dask.delayed import Delayed
@@ -114,6 +114,10 @@ class Rows(ABC):
     def leaves(self, leaf: Leaf, parameters: Delayed) -> list[Delayed]:
         """Return one lazy task for each part: load it and apply `leaf` to its blocks and `parameters`."""
 
+    def stored_version(self) -> str | None:
+        """Return what changes when the files do that hold the rows; None where none do."""
+        return None
+
     def fingerprint(self) -> dict[str, Any]:
         """Return what tells these rows, and their cut into tasks, from others; JSON can hold it."""
         return {
@@ -186,12 +190,11 @@ class RandomAccessRows(Rows):
         return digest(f"{part.start} {part.stop}" for part in self.ranges)
 
     def _content_digest(self) -> str:
+        version = self.stored_version()
+        if version is not None:
+            return digest([version, _bytes_of(self.sample_weight)])
         blocks = (block for part in self.ranges for block in self.blocks(part))
         return digest(_bytes_of(array) for block in blocks for array in (block.x, block.sample_weight))
-
-    def _digest_of_files(self, paths: Sequence[str]) -> str:
-        """Return a digest of the files that hold the rows, and of the weights beside them."""
-        return digest([digest_of_files(paths), _bytes_of(self.sample_weight)])
 
     def blocks(self, part: RowRange) -> Iterator[Block]:
         """Read one task's rows with their weights, here and now."""

@@ -7,6 +7,8 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from streamgmm.exceptions import RowsError
+from streamgmm.retries import Retries
+from streamgmm.storage import FINAL
 
 #: What file systems call the sign that a file's content has changed, the surest first.
 _VERSIONS = ("ETag", "etag", "md5Hash", "mtime", "LastModified", "last_modified", "created")
@@ -29,11 +31,15 @@ def described_files(filesystem: Any, root: str) -> list[str]:
     """
     filesystem.invalidate_cache()
     root = str(root).rstrip("/")
-    found = []
-    for name, info in sorted(filesystem.find(root, detail=True).items()):
-        known = info if info.get("size") is not None else filesystem.info(name)
-        version = next((known[key] for key in _VERSIONS if known.get(key) is not None), None)
-        found.append(f"{str(name).removeprefix(root)} {known.get('size')} {version}")
+    def described() -> list[str]:
+        found = []
+        for name, info in sorted(filesystem.find(root, detail=True).items()):
+            known = info if info.get("size") is not None else filesystem.info(name)
+            version = next((known[key] for key in _VERSIONS if known.get(key) is not None), None)
+            found.append(f"{str(name).removeprefix(root)} {known.get('size')} {version}")
+        return found
+
+    found = Retries.configured().call(described, final=FINAL)
     if not found:
         raise RowsError(f"{root} has no files any more")
     return found

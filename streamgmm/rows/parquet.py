@@ -5,7 +5,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import accumulate
+from itertools import accumulate, islice
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,7 +13,8 @@ import numpy as np
 from streamgmm.exceptions import RowsError
 from streamgmm.rows.base import Block, RandomAccessRows, RowRange
 from streamgmm.rows.cut import STORED_TASK_BYTES, check_piece, task_bytes
-from streamgmm.rows.fingerprint import digest
+from streamgmm.rows.fingerprint import digest, digest_of_files
+from streamgmm.rows.reading import Reading
 from streamgmm.rows.tables import ArrowLayout
 
 if TYPE_CHECKING:
@@ -63,6 +64,7 @@ class ParquetRows(RandomAccessRows):
         else:
             file_schema = _with_partition_keys(schema, dataset.schema, partition_names, columns)
         self.description = path
+        self._reading = Reading.of(path)
         self._layout = ArrowLayout.of_schema(file_schema, columns, weight_column, path)
         self._groups = _row_groups(dataset, schema, self._layout, partition_names)
         self._starts = [0, *accumulate(group.n_rows for group in self._groups)]
@@ -86,9 +88,11 @@ class ParquetRows(RandomAccessRows):
                 start = stop
         return tuple(ranges)
 
+    def stored_version(self) -> str | None:
+        return digest_of_files(sorted({group.path for group in self._groups}))
+
     def _content_digest(self) -> str:
-        files = self._digest_of_files(sorted({group.path for group in self._groups}))
-        return digest([files, *self._layout.columns, f"weights: {self._layout.weight_column}"])
+        return digest([super()._content_digest(), *self._layout.columns, f"weights: {self._layout.weight_column}"])
 
     def read(self, start: int, stop: int) -> Iterator[Block]:
         first = bisect_right(self._starts, start) - 1
@@ -105,23 +109,32 @@ class ParquetRows(RandomAccessRows):
                     break
 
     def _tables(self, group: RowGroup) -> Iterator[pa.Table]:
-        """Decode a row group, some rows at a time."""
+        """Decode a row group, some rows at a time; after a failure that may pass, go on with the rows that follow."""
+        n_given = 0
+        for last in self._reading.retries.waits():
+            try:
+                for table in islice(self._decoded(group), n_given, None):
+                    n_given += 1
+                    yield table
+                return
+            except Exception as error:
+                if last or not self._reading.may_pass(error):
+                    raise self._reading.error(error, f"{group.path}: row group {group.index}") from error
+
+    def _decoded(self, group: RowGroup) -> Iterator[pa.Table]:
         import fsspec
         import pyarrow as pa
         import pyarrow.parquet as pq
 
         partition = dict(group.partition)
         names = [c for c in self._layout.read_columns if c not in partition]
-        try:
-            with fsspec.open(group.path, "rb") as file, pq.ParquetFile(file) as parquet:
-                batches = parquet.iter_batches(_BATCH_ROWS, row_groups=[group.index], columns=names, use_threads=False)
-                for batch in batches:
-                    table = pa.Table.from_batches([batch])
-                    for name, value in partition.items():
-                        table = table.append_column(name, pa.array(np.full(table.num_rows, value)))
-                    yield table
-        except (OSError, pa.ArrowException) as error:
-            raise RowsError(f"{group.path}: row group {group.index} can't be read: {error}") from error
+        with fsspec.open(group.path, "rb") as file, pq.ParquetFile(file) as parquet:
+            batches = parquet.iter_batches(_BATCH_ROWS, row_groups=[group.index], columns=names, use_threads=False)
+            for batch in batches:
+                table = pa.Table.from_batches([batch])
+                for name, value in partition.items():
+                    table = table.append_column(name, pa.array(np.full(table.num_rows, value)))
+                yield table
 
 
 def _discover(path: str) -> tuple[pads.Dataset, pa.Schema, tuple[str, ...]]:

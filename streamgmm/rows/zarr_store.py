@@ -9,12 +9,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from streamgmm.exceptions import RowsError
+from streamgmm.retries import Retries
 from streamgmm.rows.base import Block, RandomAccessRows, check_dtype, check_two_dimensional
 from streamgmm.rows.cut import STORED_TASK_BYTES, cut, task_bytes
-from streamgmm.rows.fingerprint import described_files, digest
+from streamgmm.rows.fingerprint import described_files, digest, digest_of_files
+from streamgmm.rows.reading import Reading
 
 if TYPE_CHECKING:
     import zarr
+
+#: What is raised for a place that holds no array.
+_NOT_ZARR = (FileNotFoundError, KeyError, ValueError, NotImplementedError)
 
 
 class ZarrRows(RandomAccessRows):
@@ -25,6 +30,7 @@ class ZarrRows(RandomAccessRows):
     ) -> None:
         self.description = description
         self._path = _local_path(array) if path is None else path
+        self._reading = Reading.of(self._path)
         check_two_dimensional(array.shape, description)
         check_dtype(np.dtype(array.dtype), description)
         self.array = array
@@ -39,11 +45,11 @@ class ZarrRows(RandomAccessRows):
             piece_rows = array.shards[0]
         self.ranges = cut(self.n_rows, row_bytes, piece_rows, target, memory_limit=memory_limit, what=description)
 
-    def _content_digest(self) -> str:
+    def stored_version(self) -> str | None:
         if self._path is not None:
-            return self._digest_of_files([self._path])
+            return digest_of_files([self._path])
         if self.in_memory:
-            return super()._content_digest()
+            return None
         filesystem, place = getattr(self.array.store, "fs", None), getattr(self.array.store, "path", None)
         if filesystem is None or place is None:
             # Somewhere that only the array itself knows: what can be told without reading it.
@@ -52,12 +58,24 @@ class ZarrRows(RandomAccessRows):
 
     def read(self, start: int, stop: int) -> Iterator[Block]:
         try:
-            x = np.asarray(self.array[start:stop])
-        except (OSError, RuntimeError, ValueError) as error:
-            raise RowsError(
-                f"{self.description}: rows {start} to {stop - 1} can't be read, a chunk seems damaged: {error}"
-            ) from error
+            x = self._reading.call(lambda: np.asarray(self.array[start:stop]), f"rows {start} to {stop - 1}")
+        except RowsError as error:
+            raise RowsError(f"{self.description}: {self._damaged(start, stop, error)}") from error
         yield Block(x, None, start)
+
+    def _damaged(self, start: int, stop: int, error: RowsError) -> str:
+        """Say which chunk of some rows can't be read."""
+        chunk_rows = self.array.chunks[0]
+        for first in range(start // chunk_rows * chunk_rows, stop, chunk_rows):
+            try:
+                self.array[first : first + chunk_rows]
+            except Exception as of_chunk:
+                last = min(first + chunk_rows, self.array.shape[0]) - 1
+                number = first // (self.array.shards or self.array.chunks)[0]
+                kind = "chunk" if self.array.shards is None else "shard"
+                what = f"rows {first} to {last} can't be read, {kind} {number} is damaged or out of reach"
+                return f"{what}: {str(of_chunk) or type(of_chunk).__name__}"
+        return str(error)
 
 
 def _waiting(filesystem: Any) -> Any:
@@ -83,8 +101,8 @@ def open_zarr(path: str, *, memory_limit: int | None = None) -> ZarrRows:
     import zarr
 
     try:
-        node = zarr.open(path, mode="r")
-    except (FileNotFoundError, KeyError, ValueError, NotImplementedError) as error:
+        node = Retries.configured().call(lambda: zarr.open(path, mode="r"), final=_NOT_ZARR)
+    except (*_NOT_ZARR, OSError) as error:
         raise RowsError(f"{path} can't be opened as a Zarr array: {error}") from error
     if isinstance(node, zarr.Array):
         return ZarrRows(node, description=path, path=path, memory_limit=memory_limit)

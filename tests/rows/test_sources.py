@@ -261,7 +261,7 @@ def test_a_damaged_piece_is_named(tmp_path):
     zarr.create_array(str(tmp_path / "x.zarr"), data=X, chunks=(1000, 3))
     (tmp_path / "x.zarr" / "c" / "1" / "0").write_bytes(b"no chunk")
     rows = open_rows(str(tmp_path / "x.zarr"))
-    with pytest.raises(RowsError, match=r"x\.zarr: rows 0 to 4999 can't be read"):
+    with pytest.raises(RowsError, match=r"x\.zarr: rows 1000 to 1999 can't be read, chunk 1 is damaged"):
         read_all(rows, 0, N_ROWS)
 
 

@@ -1,0 +1,219 @@
+"""A Dask cluster that may fail: what it has computed stays, the rest is given to it again, a bounded number of times.
+
+A worker that ends is Dask's own business: its tasks run elsewhere. What comes here is what Dask gives up on: a task
+whose workers ended again and again, a scheduler that was lost, a cluster that does nothing. All parts of a pass are
+pure functions of the rows and the parameters, so computing one again gives the same bits.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import CancelledError
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from streamgmm.exceptions import ClusterError
+from streamgmm.retries import Retries, setting
+
+if TYPE_CHECKING:
+    from dask.delayed import Delayed
+    from distributed import Client, Future
+
+#: Seconds between two looks at whether a cluster does anything.
+_POLL = 5.0
+
+
+@dataclass(frozen=True)
+class Workers:
+    """The workers of a cluster, as it is now.
+
+    Attributes
+    ----------
+    n_workers, n_threads : int
+        Threads of all workers together.
+    memory_limit : int or None
+        Bytes of the worker with the lowest limit; None where there is no limit, or no worker.
+    free_memory : int
+        Bytes that are left under the limits of all workers; 0 where one has no limit.
+    """
+
+    n_workers: int
+    n_threads: int
+    memory_limit: int | None
+    free_memory: int
+
+
+def active_client() -> Client | None:
+    """Return the client that `dask.compute` would use, if it would use one; None inside of a cluster's task."""
+    from dask.base import get_scheduler
+
+    owner = getattr(get_scheduler(), "__self__", None)
+    if owner is None or type(owner).__name__ != "Client":
+        return None
+    from distributed.worker import thread_state
+
+    # A task that fits on its own cluster must leave its place meanwhile, which Dask's own `get` takes care of.
+    return None if hasattr(thread_state, "execution_state") else owner
+
+
+def workers_of(client: Client) -> Workers:
+    """Return the workers that a cluster has now."""
+    found = client.scheduler_info(n_workers=-1)["workers"].values()
+    limits = [worker["memory_limit"] or None for worker in found]
+    used = [worker.get("metrics", {}).get("memory", 0) for worker in found]
+    limited = bool(limits) and None not in limits
+    free = sum(max(0, limit - taken) for limit, taken in zip(limits, used, strict=True) if limit) if limited else 0
+    return Workers(
+        len(limits),
+        sum(worker["nthreads"] for worker in found),
+        min(limit for limit in limits if limit) if any(limits) else None,
+        free,
+    )
+
+
+def compute_on(client: Client, parts: Sequence[Delayed], done: Callable[[int, Any], None]) -> None:
+    """Compute some values on a cluster; hand each over, with its number, when it is there.
+
+    Raises
+    ------
+    ClusterError
+        Where the cluster has failed too often; what the tasks themselves raise is raised as it is.
+    """
+    left = dict(enumerate(parts))
+    for last in Retries.configured("pass-attempts").waits():
+        try:
+            _attempt(client, left, done)
+            return
+        except _TaskError as error:
+            # A store that a user's own graph reads, say: it may answer the next time.
+            if last:
+                raise error.__cause__ from None  # type: ignore[misc]
+        except _faults() as error:
+            if last or not _comes_back(client):
+                raise ClusterError(_explained(error, client)) from error
+
+
+def _attempt(client: Client, left: dict[int, Delayed], done: Callable[[int, Any], None]) -> None:
+    """Compute what is left; take out of `left` what is there."""
+    from distributed import wait
+
+    numbers = list(left)
+    pending: dict[Future, int] = dict(zip(client.compute([left[number] for number in numbers]), numbers, strict=True))
+    watch = _Watch(client, setting("stall-timeout"))
+    try:
+        while pending:
+            try:
+                finished = wait(list(pending), timeout=_POLL, return_when="FIRST_COMPLETED").done
+            except TimeoutError:
+                watch.look()
+                continue
+            for future in finished:
+                value = _result(future, watch.patience)
+                number = pending.pop(future)
+                del left[number]
+                done(number, value)
+            watch.alive()
+    finally:
+        for future in pending:
+            future.release()
+
+
+class _TaskError(Exception):
+    """An OSError that is a task's own, not the cluster's; it is the cause."""
+
+
+def _result(future: Future, patience: float) -> Any:
+    """Return a future's value, or raise what the task has raised; a worker that freezes with it in hand is a stall."""
+    try:
+        return future.result(timeout=patience)
+    except OSError as error:
+        if future.status == "error" and not isinstance(error, TimeoutError):
+            raise _TaskError from error
+        raise
+
+
+class _Watch:
+    """Tells a cluster that is slow from one that does nothing."""
+
+    def __init__(self, client: Client, patience: float) -> None:
+        self.client, self.patience = client, patience
+        self._seen: Any = None
+        self._since = time.monotonic()
+
+    def alive(self) -> None:
+        """Note that something has come."""
+        self._since = time.monotonic()
+
+    def look(self) -> None:
+        """Raise TimeoutError where no task has begun or ended for too long."""
+        seen = self._running()
+        if seen is not None and seen != self._seen and any(seen.values()):
+            self.alive()
+        self._seen = seen
+        if time.monotonic() - self._since > self.patience:
+            raise TimeoutError(f"no task began or ended in {self.patience:g} s")
+
+    def _running(self) -> dict[str, tuple[str, ...]] | None:
+        """Return which tasks are with which worker; None where the scheduler does not say."""
+        try:
+            return {
+                worker: tuple(sorted(map(str, keys)))
+                for worker, keys in self.client.sync(
+                    self.client.scheduler.processing, workers=None, callback_timeout=_POLL
+                ).items()
+            }
+        except (OSError, TimeoutError, AttributeError):
+            return None
+
+
+def _faults() -> tuple[type[BaseException], ...]:
+    """Return what a cluster's failures raise; tasks raise errors of other types."""
+    from distributed.client import ClosedClientError
+    from distributed.scheduler import KilledWorker, NoValidWorkerError, NoWorkerError
+
+    return (KilledWorker, NoValidWorkerError, NoWorkerError, ClosedClientError, CancelledError, TimeoutError, OSError)
+
+
+def _comes_back(client: Client) -> bool:
+    """Wait until a client that has lost its scheduler has found it again, or gives up."""
+    deadline = time.monotonic() + setting("stall-timeout")
+    while client.status not in ("running", "closed") and time.monotonic() < deadline:
+        time.sleep(0.1)
+    return bool(client.status == "running")
+
+
+def _explained(error: BaseException, client: Client) -> str:
+    """Say what has failed, and what to do."""
+    from distributed.scheduler import KilledWorker
+
+    if isinstance(error, KilledWorker):
+        return (
+            "workers ended again and again while they computed the same task, most often because they ran out of "
+            "memory: give memory_limit= a smaller value, so that tasks read less at once, give workers more memory, or "
+            f"give them fewer threads; the workers' logs say more. Dask says: {error}"
+        )
+    if client.status != "running":
+        return (
+            f"the Dask scheduler is gone and did not come back within the client's time-out ({_text(error)}): start it "
+            "again and call fit again, which goes on from the checkpoint where there is one"
+        )
+    if isinstance(error, TimeoutError):
+        try:
+            n_workers = workers_of(client).n_workers
+        except (OSError, TimeoutError, AttributeError):
+            n_workers = -1
+        state = {0: "it has no workers", -1: "its scheduler does not answer"}.get(n_workers, f"{n_workers} workers")
+        return (
+            f"the Dask cluster has done nothing for {setting('stall-timeout'):g} s ({state}): look at it, or raise "
+            "Dask's setting streamgmm.stall-timeout where that is no fault; calling fit again goes on from the "
+            "checkpoint where there is one"
+        )
+    return (
+        f"the Dask cluster has failed {int(setting('pass-attempts'))} times, the last time with {_text(error)}; "
+        "calling fit again goes on from the checkpoint where there is one"
+    )
+
+
+def _text(error: BaseException) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"

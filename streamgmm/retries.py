@@ -1,0 +1,87 @@
+"""Bounded retries with growing waits, for what fails for a reason that may pass; and the settings of all of them.
+
+Settings are Dask's: ``dask.config.set({"streamgmm.read-attempts": 6})``, a YAML file in ``~/.config/dask``, or the
+environment, ``DASK_STREAMGMM__READ_ATTEMPTS=6``. They are read in the process that calls `fit`, and go with the tasks.
+
+=================  ==============  ===============================================================================
+setting            default         meaning
+=================  ==============  ===============================================================================
+read-attempts      4               times that a request to a store is made: rows, checkpoints
+pass-attempts      4               times that a pass is given to a cluster which fails; what has been computed stays
+first-wait         "0.5 seconds"   wait before a second attempt; each wait is twice the one before
+stall-timeout      "10 minutes"    how long a cluster may do nothing, without a worker too, before that is a failure
+=================  ==============  ===============================================================================
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from streamgmm.exceptions import InputError
+
+Value = TypeVar("Value")
+
+DEFAULTS = {"read-attempts": 4, "pass-attempts": 4, "first-wait": "0.5 seconds", "stall-timeout": "10 minutes"}
+
+
+def setting(name: str) -> float:
+    """Return a setting: a number, of seconds where it is a time.
+
+    Raises
+    ------
+    InputError
+        If it is set to something else.
+    """
+    import dask
+    from dask.utils import parse_timedelta
+
+    value: Any = dask.config.get(f"streamgmm.{name}", DEFAULTS[name])
+    try:
+        number = float(parse_timedelta(value)) if isinstance(DEFAULTS[name], str) else int(value)
+    except (KeyError, TypeError, ValueError):
+        number = -1
+    if number < (0 if isinstance(DEFAULTS[name], str) else 1):
+        raise InputError(f"Dask's setting streamgmm.{name} must be like {DEFAULTS[name]!r}; got {value!r}")
+    return number
+
+
+@dataclass(frozen=True)
+class Retries:
+    """How often something is tried, and how long is waited in between.
+
+    Attributes
+    ----------
+    attempts : int
+    first_wait : float
+        Seconds before the second attempt; each wait is twice the one before.
+    """
+
+    attempts: int
+    first_wait: float
+
+    @classmethod
+    def configured(cls, attempts: str = "read-attempts") -> Retries:
+        """Return what Dask's configuration says here and now."""
+        return cls(int(setting(attempts)), setting("first-wait"))
+
+    def waits(self) -> Iterator[bool]:
+        """Yield before each attempt, after the wait that it needs; what is yielded says whether it is the last."""
+        for attempt in range(self.attempts):
+            if attempt:
+                time.sleep(self.first_wait * 2.0 ** (attempt - 1))
+            yield attempt == self.attempts - 1
+
+    def call(self, request: Callable[[], Value], *, final: tuple[type[BaseException], ...] = ()) -> Value:
+        """Make a request until it succeeds; errors of the types `final` will come again and are raised at once."""
+        for last in self.waits():
+            try:
+                return request()
+            except final:
+                raise
+            except Exception:
+                if last:
+                    raise
+        raise AssertionError("a last attempt returns or raises")

@@ -1,0 +1,65 @@
+"""Requests to a store of rows: made again where they may pass, and one clear error where they don't."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeVar
+
+from streamgmm.exceptions import RowsError
+from streamgmm.retries import Retries
+from streamgmm.storage import FINAL
+
+Value = TypeVar("Value")
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How a store is read; small, and sent with every task.
+
+    Attributes
+    ----------
+    remote : bool
+        Whether the store is on another machine, whose answers can be cut short: then what does not decode is asked for
+        again, too.
+    retries : Retries
+    """
+
+    remote: bool
+    retries: Retries
+
+    @classmethod
+    def of(cls, url: str | None) -> Reading:
+        """Say how what is at a path or a URL is read; None is somewhere else."""
+        protocol = "" if url is None or "://" not in url else url.partition("://")[0].rpartition("::")[2]
+        remote = url is None or protocol not in ("", "file", "local", "memory")
+        return cls(remote, Retries.configured())
+
+    def may_pass(self, error: Exception) -> bool:
+        """Say whether it makes sense to try again after an error."""
+        if isinstance(error, (*FINAL, MemoryError)):
+            return False
+        return self.remote or isinstance(error, OSError)
+
+    def call(self, request: Callable[[], Value], what: str) -> Value:
+        """Make a request.
+
+        Raises
+        ------
+        RowsError
+            Where it fails, and fails again where it may pass.
+        """
+        for last in self.retries.waits():
+            try:
+                return request()
+            except Exception as error:
+                if last or not self.may_pass(error):
+                    raise self.error(error, what) from error
+        raise AssertionError("a last attempt returns or raises")
+
+    def error(self, error: Exception, what: str) -> Exception:
+        """Make the error for a request that has failed for good."""
+        if isinstance(error, (MemoryError, RowsError)):
+            return error
+        times = f" ({self.retries.attempts} attempts)" if self.may_pass(error) else ""
+        return RowsError(f"{what} can't be read{times}: {str(error) or type(error).__name__}")

@@ -1,0 +1,60 @@
+"""Values that add up with `+`, added in groups by their place: the same bits in whatever order they come."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import reduce
+from operator import add
+from typing import Any
+
+#: Values that one node of the tree adds up.
+GROUP = 8
+
+
+def add_up(*values: Any) -> Any:
+    """Add values up: all at once where their class has `merged`, else one by one."""
+    merged = getattr(type(values[0]), "merged", None)
+    return reduce(add, values) if merged is None else merged(values)
+
+
+def level(values: Sequence[Any], combine: Callable[..., Any]) -> list[Any]:
+    """Combine values in groups: one level of the tree."""
+    return [combine(*values[start : start + GROUP]) for start in range(0, len(values), GROUP)]
+
+
+def total(values: Sequence[Any]) -> Any:
+    """Add values up until one is left."""
+    while len(values) > 1:
+        values = level(values, add_up)
+    return values[0]
+
+
+class Arriving:
+    """Adds up `n` values that come in any order; holds no more of them than are waiting for others of their group.
+
+    Attributes
+    ----------
+    total : object
+        Once all have come, what `total` gives for them.
+    """
+
+    def __init__(self, n: int) -> None:
+        self.total: Any = None
+        self._sizes = [n]
+        while self._sizes[-1] > 1:
+            self._sizes.append(-(-self._sizes[-1] // GROUP))
+        self._waiting: dict[tuple[int, int], dict[int, Any]] = {}
+
+    def put(self, number: int, value: Any) -> None:
+        """Take the value of a place."""
+        for depth, size in enumerate(self._sizes):
+            if size == 1:
+                self.total = value
+                return
+            group = number // GROUP
+            waiting = self._waiting.setdefault((depth, group), {})
+            waiting[number] = value
+            if len(waiting) < min(GROUP, size - group * GROUP):
+                return
+            del self._waiting[depth, group]
+            number, value = group, add_up(*(waiting[place] for place in sorted(waiting)))
