@@ -19,8 +19,8 @@ from streamgmm.estimator import GaussianMixture
 from streamgmm.exceptions import ModelFileError
 from streamgmm.fitting.stopping import StopReason
 from streamgmm.mixture.families import FAMILIES
-from streamgmm.rows.results import check_output
-from streamgmm.storage import replace_file
+from streamgmm.rows.replacing import check_output, is_url, local_path
+from streamgmm.storage import Folder, replace_file
 
 FORMAT_VERSION = 1
 _KEY = "streamgmm"
@@ -36,6 +36,7 @@ def save(model: GaussianMixture, path: str | os.PathLike[str]) -> None:
     ----------
     model : GaussianMixture
     path : str or path
+        Or the URL of a file in an object store, of anything that fsspec opens.
 
     Raises
     ------
@@ -68,7 +69,11 @@ def save(model: GaussianMixture, path: str | os.PathLike[str]) -> None:
     }
     arrays = {name: np.ascontiguousarray(getattr(model, f"{name}_"), dtype=np.float64) for name in _ARRAYS}
     data = serialise(arrays, metadata={_KEY: json.dumps(header, sort_keys=True)})
-    replace_file(Path(path).absolute(), data)
+    if is_url(path):
+        folder, _, name = path.rpartition("/")
+        Folder(folder).write(name, data)
+    else:
+        replace_file(Path(local_path(path)).absolute(), data)
 
 
 def load(path: str | os.PathLike[str]) -> GaussianMixture:
@@ -77,6 +82,7 @@ def load(path: str | os.PathLike[str]) -> GaussianMixture:
     Parameters
     ----------
     path : str or path
+        Or the URL of a file in an object store, of anything that fsspec opens.
 
     Returns
     -------
@@ -103,15 +109,15 @@ def load(path: str | os.PathLike[str]) -> GaussianMixture:
 
 
 def _read(path: str) -> tuple[dict[str, Any], dict[str, Any]]:
-    from safetensors import SafetensorError, safe_open
+    from safetensors import SafetensorError
+    from safetensors.numpy import load as deserialise
 
-    if not os.path.isfile(path):
-        raise ModelFileError(f"there is no model file {path}")
+    data = _bytes(path)
     try:
-        with safe_open(path, framework="numpy") as file:
-            metadata = file.metadata() or {}
-            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (it is no mapping)
-    except (SafetensorError, OSError) as error:
+        arrays = deserialise(data)
+        length = int.from_bytes(data[:8], "little")
+        metadata = json.loads(data[8 : 8 + length]).get("__metadata__", {})
+    except (SafetensorError, ValueError) as error:
         raise ModelFileError(f"{path} is damaged or no model file: {error}") from error
     if _KEY not in metadata:
         raise ModelFileError(f"{path} is a safetensors file, but holds no streamgmm model")
@@ -126,6 +132,22 @@ def _read(path: str) -> tuple[dict[str, Any], dict[str, Any]]:
             "streamgmm"
         )
     return header, arrays
+
+
+def _bytes(path: str) -> bytes:
+    if is_url(path):
+        folder, _, name = path.rpartition("/")
+        try:
+            return Folder(folder).read(name)
+        except FileNotFoundError:
+            raise ModelFileError(f"there is no model file {path}") from None
+    path = local_path(path)
+    if not os.path.isfile(path):
+        raise ModelFileError(f"there is no model file {path}")
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise ModelFileError(f"{path} can't be read: {error}") from error
 
 
 def _restored(header: dict[str, Any], arrays: dict[str, Any], path: str) -> GaussianMixture:

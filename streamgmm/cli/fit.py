@@ -56,7 +56,7 @@ def fit(
     Example: streamgmm fit rows.zarr --components 16 --output model.safetensors --checkpoint rows.checkpoint
     """
     from streamgmm import GaussianMixture, save
-    from streamgmm.rows.results import check_output
+    from streamgmm.rows.replacing import check_output
 
     # Known before the hours of a fit, not after.
     check_output(output, overwrite=overwrite)

@@ -78,7 +78,7 @@ def select(
     Example: streamgmm select rows.zarr --components 1:20 --criterion bic
     """
     from streamgmm import save, search
-    from streamgmm.rows.results import check_output
+    from streamgmm.rows.replacing import check_output
 
     if output is not None:
         check_output(output, overwrite=overwrite)

@@ -31,6 +31,7 @@ def described_files(filesystem: Any, root: str) -> list[str]:
     """
     filesystem.invalidate_cache()
     root = str(root).rstrip("/")
+
     def described() -> list[str]:
         found = []
         for name, info in sorted(filesystem.find(root, detail=True).items()):

@@ -1,13 +1,8 @@
-"""Where results go: a Zarr array or a folder of Parquet files, written whole or not at all.
-
-Everything is written to a temporary beside the place that was named, and renamed at the end.
-"""
+"""Where results go: a Zarr array or a folder of Parquet files, local or in an object store, whole or not at all."""
 
 from __future__ import annotations
 
 import os
-import shutil
-import uuid
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,8 +13,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from streamgmm.exceptions import InputError, OutputExistsError
+from streamgmm.exceptions import InputError
 from streamgmm.rows.base import RowRange
+from streamgmm.rows.replacing import check_output, is_url, opened_place, replaced_whole
 
 #: Bytes of a chunk of a Zarr result.
 _CHUNK_BYTES = 16 * 2**20
@@ -58,6 +54,9 @@ class ResultStore(ABC):
     @abstractmethod
     def write(self, start: int, values: npt.NDArray[Any]) -> None:
         """Write the results of one range; ranges are written at once, by any process."""
+
+    def complete(self) -> None:  # noqa: B027 (most stores need nothing)
+        """Do what is to be done when everything is written."""
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -107,7 +106,8 @@ class ParquetResults(ResultStore):
         return source
 
     def create(self, source: tuple[RowRange, ...]) -> None:
-        os.makedirs(self.path)
+        if not is_url(self.path):
+            os.makedirs(self.path)
 
     def write(self, start: int, values: npt.NDArray[Any]) -> None:
         import pyarrow as pa
@@ -117,7 +117,18 @@ class ParquetResults(ResultStore):
             columns = {self.column: values}
         else:
             columns = {f"{self.column}_{k}": values[:, k] for k in range(self.n_columns)}
-        pq.write_table(pa.table(columns), os.path.join(self.path, f"part-{start:015d}.parquet"))
+        name = f"{self.path}/part-{start:015d}.parquet"
+        if not is_url(self.path):
+            pq.write_table(pa.table(columns), name)
+            return
+        filesystem, place = opened_place(name)
+        pq.write_table(pa.table(columns), place, filesystem=filesystem)
+
+    def complete(self) -> None:
+        if is_url(self.path):
+            # There, files come one by one: this one says that they are all there, as Spark's does.
+            filesystem, place = opened_place(f"{self.path}/_SUCCESS")
+            filesystem.pipe_file(place, b"")
 
 
 _STORES: dict[str, type[ResultStore]] = {".zarr": ZarrResults, ".parquet": ParquetResults}
@@ -142,43 +153,10 @@ def result_store(
     return _STORES[suffix](path, column, n_rows, n_columns, np.dtype(dtype))
 
 
-def check_output(path: str, *, overwrite: bool) -> None:
-    """Raise an error where nothing can, or may, be written at a path."""
-    if "://" in path:
-        raise InputError(f"results are written to local paths; got {path}")
-    parent = Path(path).absolute().parent
-    if not parent.is_dir():
-        raise InputError(f"{parent} is not a folder, so {path} can't be written: create it first")
-    if os.path.lexists(path) and not overwrite:
-        raise OutputExistsError(f"{path} exists: choose another name, or allow it to be replaced (overwrite)")
-
-
 @contextmanager
 def written_whole(store: ResultStore) -> Iterator[ResultStore]:
     """Give a store to write in beside the one named; rename it at the end, or remove it where an error comes first."""
     with replaced_whole(store.path) as temporary:
-        yield replace(store, path=temporary)
-
-
-@contextmanager
-def replaced_whole(path: str) -> Iterator[str]:
-    """Give a temporary name beside a path; what is there at the end takes the path's place."""
-    target = Path(path).absolute()
-    mark = uuid.uuid4().hex[:8]
-    temporary = target.with_name(f".{target.stem}-{mark}.partial{target.suffix}")
-    try:
-        yield str(temporary)
-        if target.is_dir() and not target.is_symlink():
-            # A folder can't be replaced in one step: move the old one aside first.
-            old = target.with_name(f".{target.stem}-{mark}.old{target.suffix}")
-            os.rename(target, old)
-            os.rename(temporary, target)
-            shutil.rmtree(old)
-        else:
-            os.replace(temporary, target)
-    except BaseException:
-        if temporary.is_dir():
-            shutil.rmtree(temporary, ignore_errors=True)
-        else:
-            temporary.unlink(missing_ok=True)
-        raise
+        written = replace(store, path=temporary)
+        yield written
+        written.complete()

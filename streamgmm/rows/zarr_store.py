@@ -60,11 +60,13 @@ class ZarrRows(RandomAccessRows):
         try:
             x = self._reading.call(lambda: np.asarray(self.array[start:stop]), f"rows {start} to {stop - 1}")
         except RowsError as error:
-            raise RowsError(f"{self.description}: {self._damaged(start, stop, error)}") from error
+            # What decoding raises; other errors are of the store as a whole.
+            damaged = isinstance(error.__cause__, (RuntimeError, ValueError))
+            raise RowsError(f"{self.description}: {self._damaged(start, stop) if damaged else error}") from error
         yield Block(x, None, start)
 
-    def _damaged(self, start: int, stop: int, error: RowsError) -> str:
-        """Say which chunk of some rows can't be read."""
+    def _damaged(self, start: int, stop: int) -> str:
+        """Say which chunk of some rows can't be decoded."""
         chunk_rows = self.array.chunks[0]
         for first in range(start // chunk_rows * chunk_rows, stop, chunk_rows):
             try:
@@ -73,9 +75,9 @@ class ZarrRows(RandomAccessRows):
                 last = min(first + chunk_rows, self.array.shape[0]) - 1
                 number = first // (self.array.shards or self.array.chunks)[0]
                 kind = "chunk" if self.array.shards is None else "shard"
-                what = f"rows {first} to {last} can't be read, {kind} {number} is damaged or out of reach"
+                what = f"rows {first} to {last} can't be read, {kind} {number} is damaged"
                 return f"{what}: {str(of_chunk) or type(of_chunk).__name__}"
-        return str(error)
+        return f"rows {start} to {stop - 1} could not be read, each of their chunks can: try again"
 
 
 def _waiting(filesystem: Any) -> Any:

@@ -1,4 +1,4 @@
-"""What befalls a cluster changes nothing in the model: the same bytes as undisturbed, or a clear error in bounded time."""
+"""What befalls a cluster changes nothing in the model: the bytes of an undisturbed fit, or a clear error in time."""
 
 import os
 import signal
@@ -140,6 +140,7 @@ def test_a_worker_that_is_killed(cluster, store, undisturbed, tmp_path):
             assert same_bytes(fitted(rows_of(store)), undisturbed, tmp_path)
 
 
+@pytest.mark.slow
 def test_a_worker_that_goes_for_good(cluster, store, undisturbed, tmp_path):
     nannies = [cluster.start_worker() for _ in range(2)]
     with connected(cluster), After(0.7, lambda: kill_tree(nannies[0])):
@@ -152,6 +153,7 @@ def test_a_worker_that_freezes(cluster, store, undisturbed, tmp_path):
         assert same_bytes(fitted(rows_of(store)), undisturbed, tmp_path)
 
 
+@pytest.mark.slow
 def test_a_worker_that_is_cut_off(cluster, store, undisturbed, tmp_path):
     wire = Wire(cluster.port)
     cluster.start_worker()
@@ -161,6 +163,7 @@ def test_a_worker_that_is_cut_off(cluster, store, undisturbed, tmp_path):
     wire.close()
 
 
+@pytest.mark.slow
 def test_all_workers_gone_and_others_come(cluster, store, undisturbed, tmp_path):
     for _ in range(2):
         cluster.start_worker()
@@ -187,6 +190,7 @@ def test_a_scheduler_that_is_started_again(cluster, store, undisturbed, tmp_path
         assert same_bytes(fitted(rows_of(store)), undisturbed, tmp_path)
 
 
+@pytest.mark.slow
 def test_a_scheduler_that_is_gone_leaves_a_checkpoint(cluster, store, undisturbed, tmp_path):
     cluster.start_worker()
     checkpoint = tmp_path / "checkpoint"
@@ -198,7 +202,7 @@ def test_a_scheduler_that_is_gone_leaves_a_checkpoint(cluster, store, undisturbe
     with dask.config.set({"distributed.comm.timeouts.connect": "3s"}):
         client = connected_for(cluster, "3s")
         began = time.monotonic()
-        with client, pytest.raises(ClusterError, match="scheduler is gone.*goes on from the checkpoint"):
+        with client, pytest.raises(ClusterError, match=r"scheduler is gone.*goes on from the checkpoint"):
             fitted(rows_of(store), kill_after_a_reading, checkpoint=checkpoint)
         assert time.monotonic() - began < 60
     with dask.config.set(scheduler="synchronous"):
@@ -221,6 +225,7 @@ def connected_for(cluster, timeout):
                 client.close(timeout=2)
 
 
+@pytest.mark.slow
 def test_a_cluster_that_does_nothing(cluster, store):
     nanny = cluster.start_worker("--no-nanny")
     with connected(cluster, 1, stall_timeout="6s", pass_attempts=1):
@@ -262,6 +267,7 @@ def test_a_task_that_runs_out_of_memory_now_and_then(cluster, store, undisturbed
     assert len((tmp_path / "deaths").read_bytes()) > 5
 
 
+@pytest.mark.slow
 def test_a_task_that_always_runs_out_of_memory(cluster, store, tmp_path):
     for _ in range(2):
         cluster.start_worker()

@@ -1,0 +1,137 @@
+"""A place for results, local or in an object store, that is filled whole or not at all.
+
+Everything is written beside the place that was named, and put there at the end: locally by a rename; in an object
+store, where there is none, by copies that the store makes itself. The object without which the others are nothing comes
+last.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from streamgmm.exceptions import InputError, OutputExistsError
+from streamgmm.retries import Retries
+from streamgmm.storage import FINAL
+
+#: Objects that say what the others are: Zarr's metadata, and the sign that a folder of files is complete.
+_LAST = ("zarr.json", ".zarray", "_SUCCESS")
+#: Objects that are copied with one call.
+_AT_ONCE = 256
+
+
+def is_url(path: str) -> bool:
+    """Whether a path is a URL of a place that is not this machine's file system."""
+    return "://" in path and not path.startswith(("file://", "local://"))
+
+
+def local_path(path: str) -> str:
+    """Return the path that a file:// URL stands for; others as they are."""
+    return path.partition("://")[2] if "://" in path and not is_url(path) else path
+
+
+def opened_place(url: str) -> tuple[Any, str]:
+    """Return the file system of a URL and the place in it.
+
+    Raises
+    ------
+    InputError
+        If nothing opens such a URL.
+    """
+    import fsspec
+
+    try:
+        filesystem, place = fsspec.core.url_to_fs(url)
+    except (ImportError, ValueError) as error:
+        raise InputError(f"{url} can't be opened: {error}") from error
+    return filesystem, str(place).rstrip("/")
+
+
+def check_output(path: str, *, overwrite: bool) -> None:
+    """Raise an error where nothing can, or may, be written at a path or a URL."""
+    if is_url(path):
+        filesystem, place = opened_place(path)
+        exists = _call(lambda: filesystem.exists(place))
+    else:
+        path = local_path(path)
+        parent = Path(path).absolute().parent
+        if not parent.is_dir():
+            raise InputError(f"{parent} is not a folder, so {path} can't be written: create it first")
+        exists = os.path.lexists(path)
+    if exists and not overwrite:
+        raise OutputExistsError(f"{path} exists: choose another name, or allow it to be replaced (overwrite)")
+
+
+@contextmanager
+def replaced_whole(path: str) -> Iterator[str]:
+    """Give a temporary name beside a path or a URL; what is there at the end takes the path's place."""
+    with _replaced_objects(path) if is_url(path) else _replaced_files(local_path(path)) as temporary:
+        yield temporary
+
+
+@contextmanager
+def _replaced_files(path: str) -> Iterator[str]:
+    target = Path(path).absolute()
+    mark = uuid.uuid4().hex[:8]
+    temporary = target.with_name(f".{target.stem}-{mark}.partial{target.suffix}")
+    try:
+        yield str(temporary)
+        if target.is_dir() and not target.is_symlink():
+            # A folder can't be replaced in one step: move the old one aside first.
+            old = target.with_name(f".{target.stem}-{mark}.old{target.suffix}")
+            os.rename(target, old)
+            os.rename(temporary, target)
+            shutil.rmtree(old)
+        else:
+            os.replace(temporary, target)
+    except BaseException:
+        if temporary.is_dir():
+            shutil.rmtree(temporary, ignore_errors=True)
+        else:
+            temporary.unlink(missing_ok=True)
+        raise
+
+
+@contextmanager
+def _replaced_objects(url: str) -> Iterator[str]:
+    filesystem, target = opened_place(url)
+    folder, _, name = target.rpartition("/")
+    stem, suffix = os.path.splitext(name)
+    temporary = f"{folder}/.{stem}-{uuid.uuid4().hex[:8]}.partial{suffix}"
+    try:
+        yield filesystem.unstrip_protocol(temporary)
+        _remove(filesystem, target)
+        try:
+            _copy(filesystem, temporary, target)
+        except BaseException:
+            _remove(filesystem, target)
+            raise
+    finally:
+        _remove(filesystem, temporary)
+
+
+def _copy(filesystem: Any, source: str, target: str) -> None:
+    filesystem.invalidate_cache()
+    names = [str(name).removeprefix(source) for name in _call(lambda: filesystem.find(source))]
+    first = sorted(name for name in names if not name.endswith(_LAST))
+    batches = [first[start : start + _AT_ONCE] for start in range(0, len(first), _AT_ONCE)]
+    batches += [[name] for name in sorted(set(names) - set(first))]
+    for batch in batches:
+        there, here = [source + name for name in batch], [target + name for name in batch]
+        # fsspec copies a list at once, where the store can.
+        _call(lambda there=there, here=here: filesystem.copy(there, here))
+
+
+def _remove(filesystem: Any, place: str) -> None:
+    filesystem.invalidate_cache()
+    with suppress(FileNotFoundError):
+        _call(lambda: filesystem.rm(place, recursive=True))
+
+
+def _call(request: Any) -> Any:
+    return Retries.configured().call(request, final=FINAL)
