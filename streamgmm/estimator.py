@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-from sklearn.base import BaseEstimator, DensityMixin
+from sklearn.base import BaseEstimator, DensityMixin, clone
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
@@ -20,6 +20,7 @@ from streamgmm.exceptions import InputError, RowsError
 from streamgmm.fitting.checkpoint import RESUME, Checkpoint, opened
 from streamgmm.fitting.fit import FitResult, fit
 from streamgmm.fitting.initialization import INIT_PARAMS, GivenStart
+from streamgmm.fitting.planning import planned, probed
 from streamgmm.fitting.preparation import Settings
 from streamgmm.fitting.state import State
 from streamgmm.fitting.stopping import StopReason
@@ -31,6 +32,7 @@ from streamgmm.predictions import LogLikelihood, log_likelihood, predict
 from streamgmm.progress import reporter
 from streamgmm.rows.base import Rows
 from streamgmm.rows.open import is_stored, kind_of, open_rows
+from streamgmm.rows.plan import Plan
 
 if TYPE_CHECKING:
     import dask.array as da
@@ -250,6 +252,42 @@ class GaussianMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
                 stacklevel=2,
             )
         return self
+
+    def plan(
+        self, X: Any, sample_weight: Any = None, *, columns: Sequence[str] | None = None, probe: bool = True
+    ) -> Plan:
+        """Say what `fit` would take, where it would run now: tasks, memory, time.
+
+        Parameters
+        ----------
+        X, sample_weight, columns
+            As `fit` takes them.
+        probe : bool, default=True
+            Whether to read one task, to learn how fast that is and how long a pass will take.
+
+        Returns
+        -------
+        Plan
+            It prints as a table. `fit` refuses what its `check` refuses: tasks that don't fit into a worker's memory.
+
+        Raises
+        ------
+        InputError
+            If a parameter or the rows can't be used.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from streamgmm import GaussianMixture
+        >>> plan = GaussianMixture(n_components=2).plan(np.zeros((1000, 3)), probe=False)
+        >>> plan.n_tasks, plan.n_bytes
+        (1, 24000)
+        """
+        opener = clone(self)
+        rows = opener.open_to_fit(X, sample_weight, columns=columns)
+        settings = opener.settings(rows)
+        projected = planned(rows, [settings])
+        return probed(projected, rows, settings) if probe else projected
 
     def fit_predict(
         self, X: Any, y: None = None, sample_weight: Any = None, *, columns: Sequence[str] | None = None

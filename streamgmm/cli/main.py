@@ -13,6 +13,7 @@ from streamgmm.exceptions import StreamGMMError
 #: The commands, each in the module of its name, and their one-line help.
 _COMMANDS = {
     "fit": "Fit a mixture to the rows of a store and write the model.",
+    "plan": "Say what a fit will take: tasks, memory, time.",
     "select": "Compare mixtures of several sizes, all fed by the same readings.",
     "predict": "Write labels, responsibilities or densities of a store's rows.",
     "score": "Print the log-likelihood of a store's rows.",

@@ -13,6 +13,7 @@ from streamgmm.exceptions import ComponentWarning
 from streamgmm.fitting import em
 from streamgmm.fitting.checkpoint import Checkpoint, Progress
 from streamgmm.fitting.e_step_pass import PassOutcome, UnlikelyRows, read_models
+from streamgmm.fitting.planning import planned
 from streamgmm.fitting.preparation import Preparation, Settings, prepare
 from streamgmm.fitting.rare import challenger
 from streamgmm.fitting.report import FitReport, reported
@@ -63,6 +64,7 @@ def fit(
     # The same number of threads for the driver's small products everywhere: the same bits.
     with one_blas_thread():
         began = time.perf_counter()
+        planned(rows, [settings]).check()
         start = None if checkpoint is None else checkpoint.start
         if start is None:
             prepared = prepare(rows, [settings])

@@ -178,7 +178,7 @@ def prepare(rows: Rows, candidates: Sequence[Settings]) -> Preparation:
     n_components = max(candidate.n_components for candidate in candidates)
     surveyed, cost = survey(
         rows,
-        sample_size=_sample_size(rows, candidates),
+        sample_size=sample_size(rows, candidates),
         seed=one.seed,
         full_scatter=any(candidate.covariance_type in ("full", "tied") for candidate in candidates),
         missing=one.missing,
@@ -206,7 +206,14 @@ def _rows_of(surveyed: Survey, n_components: int) -> RowsInMemory:
     return RowsInMemory(np.tile(sample.x, (times, 1)), np.tile(sample.weight / times, times))
 
 
-def _sample_size(rows: Rows, candidates: Sequence[Settings]) -> int:
+def sample_size(rows: Rows, candidates: Sequence[Settings]) -> int:
+    """Return how many rows the sample of some fits may have.
+
+    Raises
+    ------
+    MemoryLimitError
+        If it can't have one for each component.
+    """
     n_features, memory_limit = rows.n_features, candidates[0].memory_limit
     n_components = max(candidate.n_components for candidate in candidates)
     n_parameters = max(n_free_parameters(*candidate.n_parameters_for, n_features) for candidate in candidates)

@@ -36,7 +36,8 @@ class ArrayRows(RandomAccessRows):
         self.dtype, self.feature_names, self.in_memory = array.dtype, feature_names, True
         row_bytes = array.dtype.itemsize * self.n_features
         target = task_bytes(target_bytes, memory_limit)
-        self.ranges = cut(self.n_rows, row_bytes, _ALIGNMENT, target, memory_limit=None, what=self.description)
+        self.ranges = cut(self.n_rows, row_bytes, _ALIGNMENT, target)
+        self.piece_bytes = 0  # they are there
 
     def read(self, start: int, stop: int) -> Iterator[Block]:
         yield Block(self.array[start:stop], None, start)
@@ -55,7 +56,8 @@ class NpyRows(RandomAccessRows):
         self.dtype, self.feature_names, self.in_memory = array.dtype, None, False
         row_bytes = array.dtype.itemsize * self.n_features
         target = task_bytes(STORED_TASK_BYTES, memory_limit)
-        self.ranges = cut(self.n_rows, row_bytes, _ALIGNMENT, target, memory_limit=None, what=path)
+        self.ranges = cut(self.n_rows, row_bytes, _ALIGNMENT, target)
+        self.piece_bytes = max(part.stop - part.start for part in self.ranges) * row_bytes
 
     def _open(self) -> npt.NDArray[Any]:
         try:

@@ -91,6 +91,11 @@ class Rows(ABC):
     feature_names : tuple of str, or None
     in_memory : bool
         Whether the rows are in this process's memory; its passes then run in this process.
+    piece_bytes : int
+        Decoded bytes of rows that a task holds at once, at most; 0 where the rows are there anyway, or the lengths of
+        their parts are not known.
+    memory_limit : int or None
+        Bytes that a process may use for rows.
     """
 
     description: str
@@ -99,6 +104,8 @@ class Rows(ABC):
     dtype: np.dtype[Any]
     feature_names: tuple[str, ...] | None
     in_memory: bool
+    piece_bytes: int
+    memory_limit: int | None = None
 
     @property
     def provenance(self) -> Provenance:
@@ -113,6 +120,10 @@ class Rows(ABC):
     @abstractmethod
     def leaves(self, leaf: Leaf, parameters: Delayed) -> list[Delayed]:
         """Return one lazy task for each part: load it and apply `leaf` to its blocks and `parameters`."""
+
+    @abstractmethod
+    def one_task(self, number: int) -> Rows:
+        """Return the rows of one task, as a source of their own."""
 
     def stored_version(self) -> str | None:
         """Return what changes when the files do that hold the rows; None where none do."""
@@ -185,6 +196,9 @@ class RandomAccessRows(Rows):
         other = copy(self)
         other.ranges = ranges
         return other
+
+    def one_task(self, number: int) -> Self:
+        return self.recut((self.ranges[number],))
 
     def _cut_digest(self) -> str:
         return digest(f"{part.start} {part.stop}" for part in self.ranges)

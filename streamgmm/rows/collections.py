@@ -10,6 +10,7 @@ import numpy as np
 
 from streamgmm.exceptions import RowsError
 from streamgmm.rows.base import UNKNOWN_LENGTH_STRIDE, Block, Leaf, Rows, check_dtype, check_sample_weight
+from streamgmm.rows.cut import check_piece
 from streamgmm.rows.fingerprint import digest
 from streamgmm.rows.tables import common_dtype, numpy_dtype_of_pandas, select_columns
 
@@ -31,6 +32,7 @@ class DaskRows(Rows):
         description: str = "the Dask array X",
         feature_names: tuple[str, ...] | None = None,
         sample_weight: Any = None,
+        memory_limit: int | None = None,
     ) -> None:
         import dask.array as da
 
@@ -51,6 +53,10 @@ class DaskRows(Rows):
             self.starts = tuple(int(s) for s in accumulate((0, *lengths[:-1])))
         else:
             self.starts = tuple(i * UNKNOWN_LENGTH_STRIDE for i in range(len(lengths)))
+        # A chunk is in memory as a whole.
+        longest = max(lengths) if known else 0
+        self.piece_bytes = int(longest) * self.n_features * self.dtype.itemsize
+        check_piece(self.piece_bytes, memory_limit, description)
         self.sample_weight: da.Array | None = None
         if sample_weight is not None:
             if not isinstance(sample_weight, da.Array):
@@ -71,6 +77,10 @@ class DaskRows(Rows):
     @property
     def n_tasks(self) -> int:
         return int(self.array.numblocks[0])
+
+    def one_task(self, number: int) -> DaskRows:
+        weights = None if self.sample_weight is None else self.sample_weight.blocks[number]
+        return DaskRows(self.array.blocks[number], description=self.description, sample_weight=weights)
 
     def _cut_digest(self) -> str:
         return digest(map(str, self.array.chunks[0]))
@@ -138,7 +148,12 @@ def _unwrapped(result: Delayed) -> Delayed:
 
 
 def rows_of_dataframe(
-    frame: dd.DataFrame, *, columns: Sequence[str] | None, weight_column: str | None, sample_weight: Any
+    frame: dd.DataFrame,
+    *,
+    columns: Sequence[str] | None,
+    weight_column: str | None,
+    sample_weight: Any,
+    memory_limit: int | None = None,
 ) -> DaskRows:
     """Make rows of a Dask DataFrame's numeric columns; each partition is one task."""
     what = "the Dask DataFrame X"
@@ -146,4 +161,4 @@ def rows_of_dataframe(
     dtype = common_dtype({c: numpy_dtype_of_pandas(frame.dtypes[c]) for c in chosen}, what)
     array = frame[list(chosen)].astype(dtype).to_dask_array()
     weights = sample_weight if weight_column is None else frame[weight_column].to_dask_array()
-    return DaskRows(array, description=what, feature_names=chosen, sample_weight=weights)
+    return DaskRows(array, description=what, feature_names=chosen, sample_weight=weights, memory_limit=memory_limit)

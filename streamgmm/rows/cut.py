@@ -10,21 +10,21 @@ from streamgmm.rows.base import RowRange
 STORED_TASK_BYTES = 64 * 2**20
 #: The same for rows in this process's memory, where a task costs 0.2 ms.
 MEMORY_TASK_BYTES = 8 * 2**20
-#: How many times a task's decoded bytes a worker may have in memory: the encoded piece, its decoded copies, a piece
-#: read ahead, and the result of the task before.
-COPIES_PER_TASK = 4
+#: Decoded bytes that a task holds at once, where the data's own pieces allow: it reads, computes and forgets them.
+PIECE_BYTES = 16 * 2**20
+#: How many times a piece's decoded bytes a task may have in memory: the encoded piece, its decoded copies, and what is
+#: not yet given back of the piece before.
+COPIES = 4
 
 
 def task_bytes(default: int, memory_limit: int | None) -> int:
-    """Return how many decoded bytes a task may read under a memory limit per process."""
+    """Return how many decoded bytes a task may read, or hold, under a memory limit per process."""
     if memory_limit is None:
         return default
-    return max(1, min(default, memory_limit // (2 * COPIES_PER_TASK)))
+    return max(1, min(default, memory_limit // (2 * COPIES)))
 
 
-def cut(
-    n_rows: int, row_bytes: int, piece_rows: int, target_bytes: int, *, memory_limit: int | None, what: str
-) -> tuple[RowRange, ...]:
+def cut(n_rows: int, row_bytes: int, piece_rows: int, target_bytes: int) -> tuple[RowRange, ...]:
     """Cut rows into tasks of whole pieces, as many as fit into `target_bytes`, and one at least.
 
     Parameters
@@ -36,24 +36,14 @@ def cut(
         Rows of the data's own pieces (chunks, shards).
     target_bytes : int
         Decoded bytes of a task.
-    memory_limit : int or None
-        Bytes a process may use; where one piece can't fit, that is an error.
-    what : str
-        What the data is, for that error.
-
-    Raises
-    ------
-    MemoryLimitError
     """
-    pieces_per_task = max(1, target_bytes // (row_bytes * piece_rows))
-    rows_per_task = pieces_per_task * piece_rows
-    check_piece(min(rows_per_task, n_rows) * row_bytes, memory_limit, what)
+    rows_per_task = max(1, target_bytes // (row_bytes * piece_rows)) * piece_rows
     return tuple(RowRange(start, min(start + rows_per_task, n_rows)) for start in range(0, n_rows, rows_per_task))
 
 
 def check_piece(n_bytes: int, memory_limit: int | None, what: str) -> None:
     """Raise MemoryLimitError where a piece that must be decoded as a whole can't fit."""
-    needed = n_bytes * COPIES_PER_TASK
+    needed = n_bytes * COPIES
     if memory_limit is not None and needed > memory_limit:
         raise MemoryLimitError(
             f"{what}: one piece decodes to {n_bytes / 2**20:.0f} MiB and takes up to {needed / 2**20:.0f} MiB while it "

@@ -67,6 +67,18 @@ def open_rows(
     RowsError
         If the source can't be used; the message names what was found.
     """
+    rows = _opened(source, sample_weight, columns, default_columns, memory_limit)
+    rows.memory_limit = memory_limit
+    return rows
+
+
+def _opened(
+    source: Any,
+    sample_weight: Any,
+    columns: Sequence[str] | None,
+    default_columns: Sequence[str] | None,
+    memory_limit: int | None,
+) -> Rows:
     weight_column = sample_weight if isinstance(sample_weight, str) else None
     weights = None if weight_column is not None else sample_weight
     kind = kind_of(source)
@@ -74,13 +86,15 @@ def open_rows(
         from streamgmm.rows.collections import DaskRows
 
         _no_columns(columns, weight_column, "a Dask array")
-        return DaskRows(source, sample_weight=weights)
+        return DaskRows(source, sample_weight=weights, memory_limit=memory_limit)
     if columns is None and default_columns is not None and _has_columns(source, kind):
         columns = default_columns
     if kind == "dask.dataframe":
         from streamgmm.rows.collections import rows_of_dataframe
 
-        return rows_of_dataframe(source, columns=columns, weight_column=weight_column, sample_weight=weights)
+        return rows_of_dataframe(
+            source, columns=columns, weight_column=weight_column, sample_weight=weights, memory_limit=memory_limit
+        )
     rows = _random_access(source, kind, columns, weight_column, memory_limit)
     if weights is not None:
         if kind_of(weights) == "dask.array":

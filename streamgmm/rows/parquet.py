@@ -12,7 +12,7 @@ import numpy as np
 
 from streamgmm.exceptions import RowsError
 from streamgmm.rows.base import Block, RandomAccessRows, RowRange
-from streamgmm.rows.cut import STORED_TASK_BYTES, check_piece, task_bytes
+from streamgmm.rows.cut import PIECE_BYTES, STORED_TASK_BYTES, check_piece, task_bytes
 from streamgmm.rows.fingerprint import digest, digest_of_files
 from streamgmm.rows.reading import Reading
 from streamgmm.rows.tables import ArrowLayout
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
     import pyarrow.dataset as pads
 
-#: Rows decoded at a time out of a row group.
+#: Rows decoded at a time out of a row group, at most.
 _BATCH_ROWS = 131_072
 
 
@@ -78,7 +78,10 @@ class ParquetRows(RandomAccessRows):
     def _cut(self, target_bytes: int, memory_limit: int | None) -> tuple[RowRange, ...]:
         """Cut into tasks of whole row groups, as many as fit; a batch of rows is all that must be in memory."""
         row_bytes = self.dtype.itemsize * self.n_features
-        check_piece(min(_BATCH_ROWS, self.n_rows or 0) * row_bytes, memory_limit, self.description)
+        wanted = task_bytes(PIECE_BYTES, memory_limit) // row_bytes
+        self._batch_rows = max(1, min(_BATCH_ROWS, wanted, self._starts[-1]))
+        self.piece_bytes = self._batch_rows * row_bytes
+        check_piece(self.piece_bytes, memory_limit, self.description)
         ranges: list[RowRange] = []
         start = 0
         for stop, following in zip(self._starts[1:], [*self._starts[2:], None], strict=True):
@@ -129,7 +132,7 @@ class ParquetRows(RandomAccessRows):
         partition = dict(group.partition)
         names = [c for c in self._layout.read_columns if c not in partition]
         with fsspec.open(group.path, "rb") as file, pq.ParquetFile(file) as parquet:
-            batches = parquet.iter_batches(_BATCH_ROWS, row_groups=[group.index], columns=names, use_threads=False)
+            batches = parquet.iter_batches(self._batch_rows, row_groups=[group.index], columns=names, use_threads=False)
             for batch in batches:
                 table = pa.Table.from_batches([batch])
                 for name, value in partition.items():

@@ -74,7 +74,8 @@ class PandasRows(RandomAccessRows):
             self.sample_weight = frame[weight_column].to_numpy(dtype=np.float64, na_value=np.nan)
         target = task_bytes(MEMORY_TASK_BYTES, memory_limit)
         row_bytes = self.dtype.itemsize * self.n_features
-        self.ranges = cut(self.n_rows, row_bytes, 256, target, memory_limit=None, what=self.description)
+        self.ranges = cut(self.n_rows, row_bytes, 256, target)
+        self.piece_bytes = target
 
     def read(self, start: int, stop: int) -> Iterator[Block]:
         part = self.frame.iloc[start:stop]
@@ -115,7 +116,8 @@ class ArrowRows(RandomAccessRows):
         self.dtype, self.feature_names, self.in_memory = layout.dtype, layout.feature_names, True
         target = task_bytes(MEMORY_TASK_BYTES, memory_limit)
         row_bytes = self.dtype.itemsize * self.n_features
-        self.ranges = cut(self.n_rows, row_bytes, 256, target, memory_limit=None, what=self.description)
+        self.ranges = cut(self.n_rows, row_bytes, 256, target)
+        self.piece_bytes = target
 
     def read(self, start: int, stop: int) -> Iterator[Block]:
         yield self._layout.block(self.table.slice(start, stop - start), start)

@@ -11,7 +11,7 @@ import numpy as np
 from streamgmm.exceptions import RowsError
 from streamgmm.retries import Retries
 from streamgmm.rows.base import Block, RandomAccessRows, check_dtype, check_two_dimensional
-from streamgmm.rows.cut import STORED_TASK_BYTES, cut, task_bytes
+from streamgmm.rows.cut import PIECE_BYTES, STORED_TASK_BYTES, check_piece, cut, task_bytes
 from streamgmm.rows.fingerprint import described_files, digest, digest_of_files
 from streamgmm.rows.reading import Reading
 
@@ -43,7 +43,11 @@ class ZarrRows(RandomAccessRows):
         if array.shards is not None and array.shards[0] * row_bytes <= target:
             # A shard is one object: read it once, as a whole, where a task can hold it.
             piece_rows = array.shards[0]
-        self.ranges = cut(self.n_rows, row_bytes, piece_rows, target, memory_limit=memory_limit, what=description)
+        self.ranges = cut(self.n_rows, row_bytes, piece_rows, target)
+        #: Rows that are read with one request.
+        self._piece_rows = max(1, task_bytes(PIECE_BYTES, memory_limit) // (row_bytes * piece_rows)) * piece_rows
+        self.piece_bytes = min(self._piece_rows, self.n_rows) * row_bytes
+        check_piece(self.piece_bytes, memory_limit, description)
 
     def stored_version(self) -> str | None:
         if self._path is not None:
@@ -57,13 +61,19 @@ class ZarrRows(RandomAccessRows):
         return digest(described_files(_waiting(filesystem), f"{place}/{self.array.path}"))
 
     def read(self, start: int, stop: int) -> Iterator[Block]:
+        while start < stop:
+            end = min(stop, (start // self._piece_rows + 1) * self._piece_rows)
+            yield self._piece(start, end)
+            start = end
+
+    def _piece(self, start: int, stop: int) -> Block:
         try:
             x = self._reading.call(lambda: np.asarray(self.array[start:stop]), f"rows {start} to {stop - 1}")
         except RowsError as error:
             # What decoding raises; other errors are of the store as a whole.
             damaged = isinstance(error.__cause__, (RuntimeError, ValueError))
             raise RowsError(f"{self.description}: {self._damaged(start, stop) if damaged else error}") from error
-        yield Block(x, None, start)
+        return Block(x, None, start)
 
     def _damaged(self, start: int, stop: int) -> str:
         """Say which chunk of some rows can't be decoded."""

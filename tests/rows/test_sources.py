@@ -178,7 +178,7 @@ def test_dask_dataframes_have_names():
     target=st.integers(1, 10**8),
 )
 def test_the_cut_is_of_whole_pieces_and_covers_all_rows(n_rows, row_bytes, piece, target):
-    ranges = cut(n_rows, row_bytes, piece, target, memory_limit=None, what="x")
+    ranges = cut(n_rows, row_bytes, piece, target)
     assert ranges[0].start == 0
     assert ranges[-1].stop == n_rows
     for part in ranges:

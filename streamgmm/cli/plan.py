@@ -1,0 +1,48 @@
+"""`streamgmm plan`."""
+
+from __future__ import annotations
+
+import json
+
+import click
+
+from streamgmm.cli import options
+
+
+@click.command(short_help="Say what a fit will take.")
+@click.argument("source")
+@click.option("--components", "n_components", type=click.IntRange(1), required=True, help="Number of components.")
+@click.option(
+    "--covariance-type", type=click.Choice(["full", "tied", "diag", "spherical"]), default="full", show_default=True
+)
+@options.columns
+@options.weight_column
+@options.memory_limit
+@options.scheduler
+@click.option("--probe/--no-probe", default=True, show_default=True, help="Read one task to learn how fast that is.")
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON object; sizes in bytes, times in seconds.")
+def plan(
+    source: str,
+    n_components: int,
+    covariance_type: str,
+    columns: str | None,
+    weight_column: str | None,
+    memory_limit: str | None,
+    scheduler: str,
+    workers: int | None,
+    probe: bool,
+    as_json: bool,
+) -> None:
+    """Say what a fit to the rows of SOURCE takes: rows, bytes, tasks, memory of a worker, seconds of a pass.
+
+    Exits with 1 where a worker's memory would not do.
+
+    Example: streamgmm plan rows.zarr --components 16 --scheduler processes --memory-limit 1GB
+    """
+    from streamgmm import GaussianMixture
+
+    model = GaussianMixture(n_components, covariance_type=covariance_type, memory_limit=memory_limit)
+    with options.one_line_warnings(), options.running_on(scheduler, workers, memory_limit):
+        found = model.plan(source, sample_weight=weight_column, columns=options.split_columns(columns), probe=probe)
+        click.echo(json.dumps(found.as_dict()) if as_json else str(found))
+        found.check()

@@ -1,0 +1,117 @@
+"""The plan of a fit on the machine that it would run on: the projection, and the speed that one task has shown."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from streamgmm.cluster import active_client, workers_of
+from streamgmm.fitting.e_step_pass import EStepLeaf
+from streamgmm.fitting.preparation import Settings, sample_size
+from streamgmm.mixture.arrays import Floats
+from streamgmm.mixture.e_step import PassModel
+from streamgmm.mixture.families import FAMILIES
+from streamgmm.mixture.parameters import MixtureParameters
+from streamgmm.mixture.precision import Kernel
+from streamgmm.passes import run_measured_pass, run_pass
+from streamgmm.rows.base import Block, Rows
+from streamgmm.rows.plan import HERE, Machine, Plan, Speed, plan
+from streamgmm.threads import n_threads
+
+#: Seconds that a task costs the scheduler.
+_TASK_SECONDS = 2e-3
+
+
+def planned(rows: Rows, candidates: Sequence[Settings]) -> Plan:
+    """Project what a fit, or several that share the readings, take where they would run now.
+
+    Raises
+    ------
+    MemoryLimitError
+        If the sample can't hold a row for each component.
+    """
+    largest = max(candidates, key=lambda one: one.n_components)
+    return plan(
+        rows,
+        machine_now(rows),
+        n_components=largest.n_components,
+        covariance_type=largest.covariance_type,
+        sample_rows=sample_size(rows, candidates),
+        n_models=len(candidates),
+    )
+
+
+def machine_now(rows: Rows) -> Machine:
+    """Return where the passes over some rows would run now."""
+    client = None if rows.in_memory else active_client()
+    if client is None:
+        return Machine(HERE, 1, n_threads(), None)
+    where = f"the Dask cluster at {client.scheduler.address}"
+    try:
+        workers = workers_of(client)
+    except (OSError, TimeoutError):
+        # The pass will wait for it, or say what is wrong.
+        return Machine(where, 0, 0, None)
+    return Machine(where, workers.n_workers, workers.n_threads, workers.memory_limit)
+
+
+def probed(projected: Plan, rows: Rows, settings: Settings) -> Plan:
+    """Read one task, and compute an E-step of it, to learn how fast that is where the passes will run.
+
+    Raises
+    ------
+    RowsError
+        If it can't be read.
+    """
+    one = rows.one_task(rows.n_tasks // 2)
+    x = run_pass(rows.one_task(0), _FirstRows(max(settings.n_components, 1000)), None).x
+    model = _model_of(x, settings)
+    # The first reading comes from the store, the second perhaps from the system's cache; the first computation compiles
+    # the kernels, where that has not been done.
+    _, cold = run_measured_pass(one, EStepLeaf(), (model,))
+    _, warm = run_measured_pass(one, EStepLeaf(), (model,))
+    reading, computing = cold.reading, warm.computing
+    if reading < 1e-3 * cold.elapsed:
+        # Chunks of Dask collections are loaded before their task begins, and it does not see that.
+        reading += warm.elapsed - warm.computing - warm.reading
+    threads = max(1, projected.machine.n_threads)
+    n_rows = rows.n_rows if rows.n_rows is not None else warm.n_rows * rows.n_tasks
+    seconds = (reading + computing) / warm.n_rows * n_rows / min(threads, rows.n_tasks)
+    speed = Speed(warm.n_rows, warm.n_bytes, reading, computing, seconds + _TASK_SECONDS * rows.n_tasks)
+    return replace(projected, speed=speed)
+
+
+class _FirstRows:
+    """A leaf that returns a task's first rows that have no missing value."""
+
+    def __init__(self, n: int) -> None:
+        self.n = n
+
+    def __call__(self, blocks: Iterable[Block], _: object) -> _Rows:
+        for block in blocks:
+            x = np.asarray(block.x[: self.n], dtype=np.float64)
+            return _Rows(x[np.isfinite(x).all(axis=1)])
+        raise RuntimeError("a task had no rows")
+
+
+class _Rows:
+    def __init__(self, x: Floats) -> None:
+        self.x = x
+
+
+def _model_of(x: Floats, settings: Settings) -> PassModel:
+    """Return a mixture as wide as some rows: what an E-step costs does not depend on more."""
+    family = FAMILIES[settings.covariance_type]
+    n_components, n_features = settings.n_components, x.shape[1]
+    if len(x) == 0:
+        x = np.zeros((1, n_features))
+    frame = family.frame(x.mean(axis=0), np.cov(x.T, bias=True).reshape(n_features, n_features))
+    means = np.resize(frame.points_to_frame(x), (n_components, n_features))
+    identity = family.identity(n_features)
+    covariances = identity if family.shared else np.repeat(identity[np.newaxis], n_components, axis=0)
+    parameters = MixtureParameters.from_covariances(
+        settings.covariance_type, np.full(n_components, 1.0 / n_components), means, covariances
+    )
+    return PassModel(parameters, frame, Kernel.FLOAT64)

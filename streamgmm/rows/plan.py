@@ -1,0 +1,217 @@
+"""What a pass over some rows will take: tasks, bytes, memory, projected before any work; refused where it can't fit."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from streamgmm.exceptions import MemoryLimitError
+from streamgmm.mixture.families import FAMILIES
+from streamgmm.rows.base import Rows
+from streamgmm.rows.cut import COPIES
+
+#: Resident bytes of a worker that has imported what it needs and compiled its kernels, before it has read a row.
+PROCESS_BYTES = 400 * 10**6
+#: Bytes that a task computes in beside the piece that it holds: blocks of the kernel, copies of a survey.
+_SCRATCH_BYTES = 32 * 2**20
+#: Statistics of a model that a worker may hold for each thread: a task's, and the eight that are being added up.
+_STATISTICS_PER_THREAD = 10
+#: How many times the drawn rows of a sample may be in memory where it is put together: drawn, in order, and on the way.
+_SAMPLE_COPIES = 4
+#: Rows that are drawn for a sample, as a multiple of its size.
+_DRAWN = 1.25
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Where a pass will run.
+
+    Attributes
+    ----------
+    description : str
+    n_workers, n_threads : int
+        Processes, and threads of all of them together.
+    memory_limit : int or None
+        Bytes that the worker with the lowest limit may use.
+    """
+
+    description: str
+    n_workers: int
+    n_threads: int
+    memory_limit: int | None
+
+    @property
+    def threads_per_worker(self) -> int:
+        """Threads of one worker, of the largest where they differ."""
+        return max(1, -(-self.n_threads // max(1, self.n_workers)))
+
+
+@dataclass(frozen=True)
+class Speed:
+    """What reading one task has shown.
+
+    Attributes
+    ----------
+    n_rows, n_bytes : int
+        Rows of the task that was read, and their decoded bytes.
+    reading, computing : float
+        Seconds that one thread took.
+    pass_seconds : float
+        Expected seconds of a pass.
+    """
+
+    n_rows: int
+    n_bytes: int
+    reading: float
+    computing: float
+    pass_seconds: float
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a fit will take; ``print(plan)``.
+
+    Attributes
+    ----------
+    source : str
+    n_rows : int or None
+        None where only reading can tell.
+    n_features : int
+    dtype : str
+    n_components : int
+    covariance_type : str
+    n_bytes : int or None
+        Of all rows, decoded.
+    n_tasks : int
+    piece_bytes : int
+        Decoded bytes of rows that a task holds at once.
+    statistics_bytes : int
+        Of the statistics of one model: what leaves a task.
+    sample_bytes : int
+        Of the rows of the sample.
+    machine : Machine
+    worker_bytes : int
+        Projected resident bytes of a worker, at most.
+    driver_bytes : int
+        The same of the process that calls `fit`; where the passes run in it, both are one.
+    speed : Speed or None
+        Where one task was read to learn it.
+    """
+
+    source: str
+    n_rows: int | None
+    n_features: int
+    dtype: str
+    n_components: int
+    covariance_type: str
+    n_bytes: int | None
+    n_tasks: int
+    piece_bytes: int
+    statistics_bytes: int
+    sample_bytes: int
+    machine: Machine
+    worker_bytes: int
+    driver_bytes: int
+    speed: Speed | None = None
+
+    def check(self) -> None:
+        """Refuse what does not fit.
+
+        Raises
+        ------
+        MemoryLimitError
+            If a worker is projected to need more memory than it may use.
+        """
+        limit = self.machine.memory_limit
+        if limit is None or self.worker_bytes <= limit:
+            return
+        threads = self.machine.threads_per_worker
+        raise MemoryLimitError(
+            f"{self.source}: a worker of {self.machine.description} is projected to use up to "
+            f"{_size(self.worker_bytes)} ({_size(PROCESS_BYTES)} for itself, and for each of its {threads} thread(s) "
+            f"{COPIES} x {_size(self.piece_bytes)} of rows, {_STATISTICS_PER_THREAD} x {_size(self.statistics_bytes)} of "
+            f"statistics), and may use {_size(limit)}: give workers more memory or fewer threads, give memory_limit= a "
+            "smaller value, or fit fewer components"
+        )
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the plan as JSON can hold it."""
+        return asdict(self)
+
+    def __str__(self) -> str:
+        rows = "unknown" if self.n_rows is None else f"{self.n_rows:,}"
+        total = "unknown" if self.n_bytes is None else _size(self.n_bytes)
+        machine = self.machine
+        limit = "no limit" if machine.memory_limit is None else f"limit {_size(machine.memory_limit)}"
+        lines = [
+            ("rows", f"{rows} x {self.n_features} {self.dtype}, {total} decoded"),
+            ("model", f"{self.n_components} components, {self.covariance_type}; {_size(self.statistics_bytes)}"),
+            ("tasks", f"{self.n_tasks:,} for each pass, each holding up to {_size(self.piece_bytes)} of rows at once"),
+            ("sample", f"up to {_size(self.sample_bytes)} of rows"),
+            ("runs on", f"{machine.description}: {machine.n_workers} process(es), {machine.n_threads} thread(s)"),
+            ("worker", f"up to {_size(self.worker_bytes)}, {limit}"),
+            ("driver", f"up to {_size(self.driver_bytes)}"),
+        ]
+        if self.speed is not None:
+            speed = self.speed
+            lines += [
+                ("reading", f"{_size(speed.n_bytes / max(speed.reading, 1e-9))}/s of decoded rows, one thread"),
+                ("computing", f"{speed.n_rows / max(speed.computing, 1e-9) / 1e6:.2f} million rows/s, one thread"),
+                ("a pass", f"about {speed.pass_seconds:.3g} s"),
+            ]
+        return "\n".join([self.source, *(f"  {name:<10} {text}" for name, text in lines)])
+
+
+def plan(
+    rows: Rows, machine: Machine, *, n_components: int, covariance_type: str, sample_rows: int, n_models: int = 1
+) -> Plan:
+    """Project what a fit to some rows takes.
+
+    Parameters
+    ----------
+    rows : Rows
+    machine : Machine
+    n_components : int
+    covariance_type : str
+    sample_rows : int
+        Rows that the fit's sample may have.
+    n_models : int, default=1
+        Models that share a reading.
+    """
+    n_terms = len(FAMILIES[covariance_type].factor_pairs(rows.n_features)[0])
+    statistics_bytes = 8 * n_components * n_terms * n_models
+    sample_bytes = 8 * (rows.n_features + 2) * sample_rows
+    drawn = int(_DRAWN * sample_bytes)
+    per_thread = COPIES * rows.piece_bytes + _SCRATCH_BYTES + _STATISTICS_PER_THREAD * statistics_bytes
+    # What tasks have drawn, by value and by place, stays with the workers until it is fetched.
+    of_rows = machine.threads_per_worker * per_thread + 2 * drawn // max(1, machine.n_workers)
+    worker_bytes = PROCESS_BYTES + of_rows
+    driver_bytes = PROCESS_BYTES + _SAMPLE_COPIES * drawn + 64 * statistics_bytes
+    if machine.description == HERE:
+        worker_bytes = driver_bytes = driver_bytes + machine.threads_per_worker * per_thread
+    return Plan(
+        rows.description,
+        rows.n_rows,
+        rows.n_features,
+        str(rows.dtype),
+        n_components,
+        covariance_type,
+        None if rows.n_rows is None else rows.n_rows * rows.n_features * rows.dtype.itemsize,
+        rows.n_tasks,
+        rows.piece_bytes,
+        statistics_bytes,
+        sample_bytes,
+        machine,
+        worker_bytes,
+        driver_bytes,
+    )
+
+
+#: What the machine is called where passes run on threads of the process that calls `fit`.
+HERE = "this process"
+
+
+def _size(n_bytes: float) -> str:
+    from dask.utils import format_bytes
+
+    return str(format_bytes(int(n_bytes)))
