@@ -125,11 +125,11 @@ class Plan:
         limit = self.machine.memory_limit
         if limit is None or self.worker_bytes <= limit:
             return
-        threads = self.machine.threads_per_worker
+        threads, statistics = self.machine.threads_per_worker, _size(self.statistics_bytes)
         raise MemoryLimitError(
             f"{self.source}: a worker of {self.machine.description} is projected to use up to "
-            f"{_size(self.worker_bytes)} ({_size(PROCESS_BYTES)} for itself, and for each of its {threads} thread(s) "
-            f"{COPIES} x {_size(self.piece_bytes)} of rows, {_STATISTICS_PER_THREAD} x {_size(self.statistics_bytes)} of "
+            f"{_size(self.worker_bytes)} ({_size(PROCESS_BYTES)} for itself; for each of its {threads} thread(s) "
+            f"{COPIES} x {_size(self.piece_bytes)} of rows, {_STATISTICS_PER_THREAD} x {statistics} of "
             f"statistics), and may use {_size(limit)}: give workers more memory or fewer threads, give memory_limit= a "
             "smaller value, or fit fewer components"
         )
