@@ -39,7 +39,8 @@ _MOST_GROWTHS, _FAILED_GROWTHS = 8, 3
 #: Rows of the sample for each free parameter, at the end of a search and while it goes on. (About 11 at the end were
 #: seen to lead to spurious optima.)
 ROWS_PER_PARAMETER, _SEARCH_ROWS_PER_PARAMETER = 100, 50
-#: Where these are a large part of all rows, a search takes fewer: at most this share, but so many for each parameter.
+#: Where these are a large part of all rows, a search takes fewer: at most this share, but so many for each parameter,
+#: and as many as half of the least work of a step allows.
 _LARGEST_SHARE, _FEWEST_PER_PARAMETER = 1 / 8, 10
 #: K * F * rows of one step of a search: at least, where there are so many rows, a few thousandths of a second (fewer
 #: cost hardly less), and at most some hundredths.
@@ -162,7 +163,11 @@ def n_search_rows(search: Search, rows_per_parameter: int) -> int:
     n_parameters = n_free_parameters(search.covariance_type, n_components, n_features)
     share = rows_per_parameter / _SEARCH_ROWS_PER_PARAMETER
     wanted = max(rows_per_parameter * n_parameters, share * _LEAST_STEP_WORK / search.work_per_row)
-    few = share * max(_LARGEST_SHARE * search.n_rows, _FEWEST_PER_PARAMETER * n_parameters)
+    few = share * max(
+        _LARGEST_SHARE * search.n_rows,
+        _FEWEST_PER_PARAMETER * n_parameters,
+        _LEAST_STEP_WORK / (2.0 * search.work_per_row),
+    )
     affordable = share * _STEP_WORK / search.work_per_row
     return max(FEWEST_ROWS, int(min(wanted, few, affordable)))
 
