@@ -92,7 +92,8 @@ def running_on(scheduler: str, workers: int | None, memory_limit: str | None) ->
             f"got {scheduler!r}"
         )
     try:
-        client = Client(scheduler, timeout="10s")
+        # Also how long it looks for a scheduler that it has lost: distributed.comm.timeouts.connect.
+        client = Client(scheduler)
     except OSError as error:
         raise InputError(f"no Dask scheduler answers at {scheduler}: {error}") from error
     with client:
