@@ -4,6 +4,7 @@ A folder holds, each as one safetensors file with no code in it,
 
     start-<digest>.safetensors              the survey and the sample: what the first reading gave
     reading-<number>-<digest>.safetensors   where the fit stands after a reading, and from which start; the last few
+    part-<number>-<digest>.safetensors      of a long reading that goes on: what its tasks have given so far
     streamgmm-lock.json                     which run is at work
 
 The digest is that of what the file holds: a file that is damaged, or was not written to its end, is found out, and the
@@ -15,10 +16,11 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import time
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -32,18 +34,20 @@ from streamgmm.fitting.run_lock import LOCK, RunLock, locked
 from streamgmm.fitting.state import State
 from streamgmm.fitting.stopping import StopReason
 from streamgmm.fitting.survey import Survey
-from streamgmm.passes import PassCost
+from streamgmm.passes import Parts, PassCost
 from streamgmm.rows.base import Rows
 from streamgmm.storage import Folder
 
 FORMAT_VERSION = 1
 RESUME = ("auto", "must", "never")
 _KEY = "streamgmm-checkpoint"
-_NAME = re.compile(r"(start|reading-\d{6})-[0-9a-f]{16}\.safetensors")
+_NAME = re.compile(r"(start|(reading|part)-\d{6})-[0-9a-f]{16}\.safetensors")
 #: What a process that was killed while it wrote has left behind.
 _PARTIAL = re.compile(rf"\.({_NAME.pattern}|{re.escape(LOCK)})-[0-9a-f]{{8}}\.partial")
 #: Readings whose states are kept.
 _KEPT = 3
+#: Seconds of a reading that may be lost: so often its parts are kept.
+PART_SECONDS = 60.0
 #: Settings that may change from run to run: how long a fit goes on is no part of what it is.
 _FREE = ("max_iter",)
 
@@ -105,6 +109,8 @@ class Checkpoint:
     start : Start or None
     progress : Progress or None
         Where to go on; None where there is nothing to go on from.
+    seed : int or None
+        With which a first reading began that was not finished.
     """
 
     lock: RunLock
@@ -112,7 +118,14 @@ class Checkpoint:
     settings: dict[str, Any]
     start: Start | None = None
     progress: Progress | None = None
+    seed: int | None = None
+    _seed_now: int = 0
     _start_name: str = ""
+    _found_parts: dict[str, dict[int, Any]] = field(default_factory=dict)
+    _new_parts: list[tuple[int, Any]] = field(default_factory=list)
+    _of: str = ""
+    _n_part_files: int = 0
+    _kept_at: float = 0.0
 
     def keep_start(self, prepared: Preparation, seed: int) -> None:
         """Keep what the first reading has given; what was in the folder before is then removed."""
@@ -129,7 +142,29 @@ class Checkpoint:
         before = [name for name in names if any(name.startswith(_reading(number)) for number in kept)]
         self._remove_all_but([new, *before, self._start_name])
 
+    def parts(self, parameters: Any) -> Parts:
+        """Return what is there of a reading for some parameters, and keep what comes of it."""
+        tree, arrays = encoded(parameters)
+        content = [json.dumps(tree, sort_keys=True).encode(), *(array.tobytes() for array in arrays.values())]
+        self._of = _digest(b"".join(content))
+        self._new_parts, self._kept_at = [], time.monotonic()
+
+        def keep(number: int, value: Any) -> None:
+            self._new_parts.append((number, value))
+            if time.monotonic() - self._kept_at >= PART_SECONDS:
+                self.keep_parts()
+
+        return Parts(self._found_parts.get(self._of, {}), keep)
+
+    def keep_parts(self) -> None:
+        """Keep the parts that have come of the reading that goes on."""
+        if self._new_parts:
+            self._n_part_files += 1
+            self._keep(f"part-{self._n_part_files:06d}", (self._of, self._seed_now, tuple(self._new_parts)))
+        self._new_parts, self._kept_at = [], time.monotonic()
+
     def _remove_all_but(self, kept: list[str]) -> None:
+        self._new_parts = []
         for name in self.lock.folder.names():
             if _NAME.fullmatch(name) and name not in kept:
                 self.lock.folder.remove(name)
@@ -188,10 +223,16 @@ def opened(url: str, rows: Rows, settings: Settings, *, seed_given: bool, resume
         for name in lock.folder.names():
             if _PARTIAL.fullmatch(name):
                 lock.folder.remove(name)
-        checkpoint = Checkpoint(lock, data, described)
+        checkpoint = Checkpoint(lock, data, described, _seed_now=settings.seed)
         if resume != "never":
             _read(checkpoint, must=resume == "must")
-        yield checkpoint
+        try:
+            yield checkpoint
+        except BaseException:
+            # What has come of a reading since its parts were last kept; the error is what matters.
+            with suppress(CheckpointError):
+                checkpoint.keep_parts()
+            raise
 
 
 def _described(settings: Settings, *, seed_given: bool) -> dict[str, Any]:
@@ -214,6 +255,12 @@ def _read(checkpoint: Checkpoint, *, must: bool) -> None:
     found = {name: values for name in reversed(names) if (values := _values(folder, name)) is not None}
     readings = [values for name, values in found.items() if name.startswith("reading")]
     mine = [name for name, values in found.items() if not _differences(values, checkpoint)]
+    checkpoint._n_part_files = sum(name.startswith("part") for name in names)
+    for name in mine:
+        if name.startswith("part"):
+            of, checkpoint.seed, parts = found[name]["values"]
+            checkpoint._seed_now = checkpoint.seed
+            checkpoint._found_parts.setdefault(of, {}).update(parts)
     latest = next((found[name] for name in mine if name.startswith("reading") and found[name]["start"] in mine), None)
     start = next((name for name in mine if name.startswith("start")), None) if latest is None else latest["start"]
     if start is not None:
@@ -234,12 +281,12 @@ def _read(checkpoint: Checkpoint, *, must: bool) -> None:
             f"{'; '.join(_differences(others[0], checkpoint))}. Give what it was made with, choose another folder, or "
             "begin anew with resume='never'"
         )
-    if must:
+    if must and not checkpoint._found_parts:
         raise CheckpointError(
             f"{folder.url} has no checkpoint to go on from, and resume='must': use resume='auto' to begin a new fit "
             "there"
         )
-    if mine:
+    if any(not name.startswith("part") for name in mine):
         _warn(f"{folder.url}: what the first reading gave is damaged or missing; the fit begins anew")
 
 

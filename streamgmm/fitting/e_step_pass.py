@@ -12,7 +12,7 @@ from streamgmm.mixture.arrays import Floats
 from streamgmm.mixture.e_step import PassModel, e_step
 from streamgmm.mixture.frame import Frame
 from streamgmm.mixture.statistics import SufficientStatistics
-from streamgmm.passes import PassCost, run_here, run_measured_pass
+from streamgmm.passes import Parts, PassCost, run_here, run_measured_pass
 from streamgmm.rows.arrays import ArrayRows
 from streamgmm.rows.base import Block, Rows
 
@@ -115,9 +115,9 @@ class EStepLeaf:
         )
 
 
-def read_models(rows: Rows, models: tuple[PassModel, ...]) -> tuple[PassOutcome, PassCost]:
+def read_models(rows: Rows, models: tuple[PassModel, ...], parts: Parts | None = None) -> tuple[PassOutcome, PassCost]:
     """Read all rows once for some models."""
-    outcome, cost = run_measured_pass(rows, EStepLeaf(), models)
+    outcome, cost = run_measured_pass(rows, EStepLeaf(), models, parts)
     return outcome, cost
 
 

@@ -9,30 +9,39 @@ import numpy as np
 import numpy.typing as npt
 
 from streamgmm.fitting.acceleration import History
-from streamgmm.fitting.e_step_pass import RowsInMemory
-from streamgmm.fitting.sampling import Draw
+from streamgmm.fitting.e_step_pass import PassOutcome, RowsInMemory, UnlikelyRows
+from streamgmm.fitting.sampling import Draw, Sample
 from streamgmm.fitting.state import State, Step
 from streamgmm.fitting.stopping import StopReason
 from streamgmm.fitting.surrogate import Memory
-from streamgmm.fitting.survey import Survey
+from streamgmm.fitting.survey import Survey, SurveyRequest
+from streamgmm.mixture.e_step import PassModel
+from streamgmm.mixture.frame import Frame
 from streamgmm.mixture.parameters import MixtureParameters
 from streamgmm.mixture.precision import Kernel
 from streamgmm.mixture.statistics import SufficientStatistics
-from streamgmm.passes import PassCost
+from streamgmm.passes import Measured, PassCost
 
 _CLASSES: dict[str, Any] = {
     one.__name__: one
     for one in (
         Draw,
+        Frame,
         History,
+        Measured,
         Memory,
         MixtureParameters,
         PassCost,
+        PassModel,
+        PassOutcome,
         RowsInMemory,
+        Sample,
         State,
         Step,
         SufficientStatistics,
         Survey,
+        SurveyRequest,
+        UnlikelyRows,
     )
 }
 _ENUMS: dict[str, Any] = {one.__name__: one for one in (Kernel, StopReason)}

@@ -20,6 +20,7 @@ from streamgmm.fitting.report import FitReport, reported
 from streamgmm.fitting.sample_start import best_starts
 from streamgmm.fitting.state import Problem, State
 from streamgmm.fitting.stopping import StopReason
+from streamgmm.fitting.survey import PartsOf
 from streamgmm.fitting.together import Candidate, ReadTogether, best_of, run_together
 from streamgmm.mixture.e_step import PassModel
 from streamgmm.mixture.parameters import MixtureParameters
@@ -67,7 +68,9 @@ def fit(
         planned(rows, [settings]).check()
         start = None if checkpoint is None else checkpoint.start
         if start is None:
-            prepared = prepare(rows, [settings])
+            if checkpoint is not None and checkpoint.seed is not None:
+                settings = replace(settings, seed=checkpoint.seed)
+            prepared = prepare(rows, [settings], None if checkpoint is None else checkpoint.parts)
             if checkpoint is not None:
                 checkpoint.keep_start(prepared, settings.seed)
         else:
@@ -84,8 +87,7 @@ def fit(
             progress = begun(prepared, starts)
             if checkpoint is not None:
                 checkpoint.keep_progress(progress)
-        keep = None if checkpoint is None else checkpoint.keep_progress
-        return polished(prepared, problem, settings, progress, began, callback, keep)
+        return polished(prepared, problem, settings, progress, began, callback, checkpoint)
 
 
 def begun(prepared: Preparation, starts: Sequence[MixtureParameters]) -> Progress:
@@ -100,7 +102,7 @@ def polished(
     progress: Progress,
     began: float,
     callback: Callable[[State], None] | None = None,
-    keep: Callable[[Progress], None] | None = None,
+    checkpoint: Checkpoint | None = None,
 ) -> FitResult:
     """Run EM on all rows for one candidate or several, which share the readings; return the best.
 
@@ -115,8 +117,8 @@ def polished(
         When the whole fit began, by `time.perf_counter`.
     callback : callable, optional
         Called after each reading, with the state of the best fit.
-    keep : callable, optional
-        Called after each reading, before `callback`, with where the fit stands.
+    checkpoint : Checkpoint, optional
+        Where to keep what the fit has come to, after each reading and before `callback`, and parts of each reading.
     """
     costs = list(progress.costs)
     accelerator = prepared.accelerator(settings, prepared.sample)
@@ -127,14 +129,16 @@ def polished(
     n_readings = count(progress.n_readings + 1)
 
     def after_reading(fits: Sequence[Candidate]) -> None:
-        if keep is not None:
-            keep(Progress(tuple(fit.state for fit in fits if not fit.dropped), next(n_readings), tuple(costs)))
+        if checkpoint is not None:
+            checkpoint.keep_progress(
+                Progress(tuple(fit.state for fit in fits if not fit.dropped), next(n_readings), tuple(costs))
+            )
         if callback is not None:
             callback(best_of(fits).state)
 
     fits = run_together(
         [Candidate(problem, accelerator, _reopened(state, settings)) for state in progress.states],
-        reader(prepared, costs),
+        reader(prepared, costs, None if checkpoint is None else checkpoint.parts),
         tol=settings.tol,
         max_iter=settings.max_iter,
         # Where the user says where to start, components stay the ones that they were.
@@ -168,12 +172,12 @@ def _reopened(state: State, settings: Settings) -> State:
     return replace(state, stop_reason=None) if goes_on else state
 
 
-def reader(prepared: Preparation, costs: list[PassCost]) -> ReadTogether:
+def reader(prepared: Preparation, costs: list[PassCost], parts_of: PartsOf | None) -> ReadTogether:
     """Return a function that reads all rows once for some models, and appends what that cost to `costs`."""
     source = prepared.source
 
     def read(models: tuple[PassModel, ...]) -> PassOutcome:
-        outcome, cost = read_models(source, models)
+        outcome, cost = read_models(source, models, None if parts_of is None else parts_of(models))
         prepared.check(outcome.statistics[0], costs, cost)
         return outcome
 

@@ -15,7 +15,7 @@ from streamgmm.fitting.initialization import GivenStart
 from streamgmm.fitting.sample_start import ROWS_PER_PARAMETER, SEARCH_TOLERANCE, Search, n_free_parameters
 from streamgmm.fitting.state import Accelerator, Problem
 from streamgmm.fitting.surrogate import Surrogate
-from streamgmm.fitting.survey import Survey, survey
+from streamgmm.fitting.survey import PartsOf, Survey, survey
 from streamgmm.mixture.e_step import kernel_dtype
 from streamgmm.mixture.families import FAMILIES, CovarianceFamily
 from streamgmm.mixture.frame import Frame
@@ -165,7 +165,7 @@ def check_version(rows: Rows, version: str | None) -> None:
         )
 
 
-def prepare(rows: Rows, candidates: Sequence[Settings]) -> Preparation:
+def prepare(rows: Rows, candidates: Sequence[Settings], parts_of: PartsOf | None = None) -> Preparation:
     """Read all rows once, for one fit or for several.
 
     Raises
@@ -182,6 +182,7 @@ def prepare(rows: Rows, candidates: Sequence[Settings]) -> Preparation:
         seed=one.seed,
         full_scatter=any(candidate.covariance_type in ("full", "tied") for candidate in candidates),
         missing=one.missing,
+        parts_of=parts_of,
     )
     check_version(rows, version)
     if surveyed.n_used < n_components:

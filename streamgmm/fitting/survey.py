@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -11,7 +12,7 @@ import numpy.typing as npt
 from streamgmm.exceptions import InputError, MissingValuesError
 from streamgmm.fitting.sampling import Draw, Sample, hashed, row_keys
 from streamgmm.mixture.arrays import Floats
-from streamgmm.passes import PassCost, run_measured_pass
+from streamgmm.passes import Parts, PassCost, run_measured_pass
 from streamgmm.rows.base import Block, Rows
 
 _BLOCK_BYTES = 4 * 2**20
@@ -211,7 +212,19 @@ def _pieces(block: Block) -> Iterator[Block]:
         yield Block(block.x[rows], weight, block.start + start)
 
 
-def survey(rows: Rows, *, sample_size: int, seed: int, full_scatter: bool, missing: str) -> tuple[Survey, PassCost]:
+#: Gives what is there of a reading for a request, and takes what comes of it.
+PartsOf = Callable[[Any], Parts]
+
+
+def survey(
+    rows: Rows,
+    *,
+    sample_size: int,
+    seed: int,
+    full_scatter: bool,
+    missing: str,
+    parts_of: PartsOf | None = None,
+) -> tuple[Survey, PassCost]:
     """Read all rows once; return what they say, and what it cost.
 
     Raises
@@ -223,7 +236,7 @@ def survey(rows: Rows, *, sample_size: int, seed: int, full_scatter: bool, missi
     """
     request = SurveyRequest(sample_size, seed, rows.n_rows, full_scatter)
     found: Survey
-    found, cost = run_measured_pass(rows, survey_blocks, request)
+    found, cost = run_measured_pass(rows, survey_blocks, request, None if parts_of is None else parts_of(request))
     if found.bad_weight is not None:
         row, value = found.bad_weight
         raise InputError(

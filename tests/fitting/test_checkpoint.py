@@ -17,9 +17,10 @@ import zarr
 
 from streamgmm import GaussianMixture, load, save
 from streamgmm.exceptions import CheckpointError, CheckpointInUseError, CheckpointWarning, InputError
-from streamgmm.fitting import run_lock
+from streamgmm.fitting import checkpoint, run_lock
 from streamgmm.fitting.run_lock import LOCK
 from streamgmm.rows.open import open_rows
+from streamgmm.rows.zarr_store import ZarrRows
 from streamgmm.storage import Folder
 from tests.conftest import clusters
 
@@ -90,6 +91,64 @@ def test_rows_in_memory(x, tmp_path):
     with pytest.raises(StoppedError):
         mixture(memory_limit=None, checkpoint=tmp_path / "c", callback=stop_after(2)).fit(x)
     assert bits(mixture(memory_limit=None, checkpoint=tmp_path / "c").fit(x), tmp_path) == expected
+
+
+class Reads:
+    """Counts the readings of tasks of a Zarr store, and may end the process at one, as far as the fit can tell."""
+
+    def __init__(self, monkeypatch):
+        self.n, self.last = 0, None
+        read = ZarrRows.read
+
+        def counted(rows, start, stop):
+            if self.n == self.last:
+                raise SystemExit
+            self.n += 1
+            return read(rows, start, stop)
+
+        monkeypatch.setattr(ZarrRows, "read", counted)
+
+
+@pytest.mark.parametrize("ended", ["at once", "killed"])
+@pytest.mark.parametrize("random_state", [0, None])
+def test_a_reading_goes_on_from_its_parts(store, random_state, ended, tmp_path, monkeypatch):
+    """Nothing that a reading has given before the end is read again, in the survey as in an E-step."""
+    monkeypatch.setattr(checkpoint, "PART_SECONDS", 0.0 if ended == "killed" else 60.0)
+    reads = Reads(monkeypatch)
+    mixture().fit(store)
+    n_reads, n_tasks = reads.n, open_rows(store, memory_limit=3_000_000).n_tasks
+    assert n_tasks == 4
+    expected = bits(mixture().fit(store), tmp_path)
+    for last in (1, 2, 3, n_tasks + 2, 2 * n_tasks + 3):
+        folder = tmp_path / f"c-{last}"
+        reads.n, reads.last = 0, last
+        with pytest.raises(SystemExit):
+            mixture(checkpoint=folder, random_state=random_state).fit(store)
+        reads.n, reads.last = 0, None
+        model = mixture(checkpoint=folder, random_state=random_state, resume="must").fit(store)
+        if random_state == 0:
+            assert reads.n == n_reads - last
+            assert bits(model, tmp_path) == expected
+        else:
+            assert reads.n % n_tasks == -last % n_tasks
+        assert not list(folder.glob("part-*"))
+
+
+def test_parts_of_another_reading_are_not_taken(store, tmp_path, monkeypatch):
+    """Parts are those of the parameters that were read for: of another start they are left alone."""
+    reads = Reads(monkeypatch)
+    reads.last = 2
+    with pytest.raises(SystemExit):
+        mixture(checkpoint=tmp_path / "c").fit(store)
+    (part,) = (tmp_path / "c").glob("part-*")
+    reads.last = None
+    expected = bits(mixture(random_state=1).fit(store), tmp_path)
+    (tmp_path / "d").mkdir()
+    shutil.copy(part, tmp_path / "d")
+    with pytest.raises(CheckpointError, match="random_state"):
+        mixture(random_state=1, checkpoint=tmp_path / "d").fit(store)
+    model = mixture(random_state=1, checkpoint=tmp_path / "d", resume="never").fit(store)
+    assert bits(model, tmp_path) == expected
 
 
 def test_an_object_store(store, tmp_path):
