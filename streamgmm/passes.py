@@ -21,14 +21,15 @@ import numpy as np
 import numpy.typing as npt
 
 from streamgmm.blas import one_blas_thread
-from streamgmm.cluster import active_client, compute_on
+from streamgmm.cluster import active_client, compute_on, workers_of
 from streamgmm.rows.base import Block, Leaf, RandomAccessRows, RowRange, Rows
 from streamgmm.threads import on_threads
-from streamgmm.tree import Arriving, add_up, level, total
+from streamgmm.tree import GROUP, Arriving, add_up, level, total
 
 if TYPE_CHECKING:
     import dask.array as da
     from dask.delayed import Delayed
+    from distributed import Client
 
 #: Parts of a pass that come to this process one by one.
 _MOST_PARTS = 64
@@ -159,7 +160,8 @@ def run_pass(rows: Rows, leaf: Leaf, parameters: Any, parts: Parts | None = None
     parts = Parts() if parts is None else parts
     node = dask.delayed(parameters, pure=False, traverse=False)
     combine = dask.delayed(add_up, pure=False, traverse=False)
-    nodes = rows.leaves(_OneThread(leaf), node)
+    client = active_client()
+    nodes = rows.leaves(_OneThread(leaf), node, together=_together(rows, client))
     while len(nodes) > _MOST_PARTS:
         nodes = level(nodes, combine)
     arriving = Arriving(len(nodes))
@@ -174,12 +176,26 @@ def run_pass(rows: Rows, leaf: Leaf, parameters: Any, parts: Parts | None = None
 
     # The driver's own limit outlasts the tasks, so that threads which overlap don't switch it on and off.
     with one_blas_thread():
-        client = active_client()
         if client is None:
             _compute_here([nodes[number] for number in left], done)
         else:
             compute_on(client, [nodes[number] for number in left], done)
     return arriving.total
+
+
+def _together(rows: Rows, client: Client | None) -> int:
+    """Return how many leaves are one task of Dask's: eight where a cluster has so many that each worker gets dozens.
+
+    A task costs Dask a millisecond or two, and the tree adds up eight in any case.
+    """
+    # Parts must be the same on every cluster: of more tasks than that, eight are added up before they are a part.
+    if client is None or rows.n_tasks <= _MOST_PARTS:
+        return 1
+    try:
+        n_threads = workers_of(client).n_threads
+    except (OSError, TimeoutError):
+        return 1
+    return GROUP if 0 < n_threads * 8 * GROUP <= rows.n_tasks else 1
 
 
 def _compute_here(nodes: Sequence[Delayed], done: Callable[[int, Any], None]) -> None:

@@ -17,9 +17,9 @@ def add_up(*values: Any) -> Any:
     return reduce(add, values) if merged is None else merged(values)
 
 
-def level(values: Sequence[Any], combine: Callable[..., Any]) -> list[Any]:
+def level(values: Sequence[Any], combine: Callable[..., Any], size: int = GROUP) -> list[Any]:
     """Combine values in groups: one level of the tree."""
-    return [combine(*values[start : start + GROUP]) for start in range(0, len(values), GROUP)]
+    return [combine(*values[start : start + size]) for start in range(0, len(values), size)]
 
 
 def total(values: Sequence[Any]) -> Any:

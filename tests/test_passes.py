@@ -14,10 +14,12 @@ from hypothesis import strategies as st
 from sklearn.exceptions import ConvergenceWarning
 from threadpoolctl import threadpool_info
 
-from streamgmm import GaussianMixture
+from streamgmm import GaussianMixture, passes
 from streamgmm.blas import one_blas_thread
-from streamgmm.passes import run_here, run_pass
+from streamgmm.cluster import Workers
+from streamgmm.passes import Parts, run_here, run_pass
 from streamgmm.rows.arrays import ArrayRows
+from streamgmm.rows.base import RowRange
 from streamgmm.rows.open import open_rows
 from streamgmm.threads import at_once
 from streamgmm.tree import GROUP
@@ -169,6 +171,29 @@ def test_loading_and_computing_are_one_task(store, lazy):
     # Taking the value out of an array of one is a task of its own for Dask arrays.
     n_leaves = rows.n_tasks * (2 if lazy else 1)
     assert counting.tasks[0] <= n_leaves + n_tree + 2
+
+
+@pytest.mark.parametrize("n_tasks", [1, 63, 64, 65, 512, 513, 5000])
+def test_parts_are_the_same_wherever_a_pass_runs(n_tasks, monkeypatch):
+    """A checkpoint's parts are found again on a cluster that is given several leaves in one task."""
+    rows = open_rows(np.zeros((n_tasks, 1))).recut(tuple(RowRange(i, i + 1) for i in range(n_tasks)))
+    rows.in_memory = False
+    monkeypatch.setattr(passes, "workers_of", lambda client: Workers(1, 1, None, 0))
+    on_a_cluster = passes._together(rows, object())
+    assert on_a_cluster == (GROUP if n_tasks > 64 else 1)
+    found = []
+    for together in (1, on_a_cluster):
+        parts = {}
+        monkeypatch.setattr(passes, "_together", lambda rows, client, n=together: n)
+        total = run_pass(rows, trace_leaf, 1, Parts(keep=parts.__setitem__))
+        found.append((total, sorted(parts.items())))
+    assert found[0] == found[1]
+    assert len(found[0][1]) <= 64
+    # What has come is not computed again.
+    some = dict(found[0][1][::2])
+    kept = {}
+    assert run_pass(rows, trace_leaf, 1, Parts(some, kept.__setitem__)) == found[0][0]
+    assert set(kept) == set(dict(found[0][1])) - set(some)
 
 
 def _count_rows(blocks, _parameters):

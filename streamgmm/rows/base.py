@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from copy import copy
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from streamgmm.exceptions import MissingValuesError, RowsError
 from streamgmm.rows.fingerprint import digest
+from streamgmm.tree import add_up
 
 if TYPE_CHECKING:
     from dask.delayed import Delayed
@@ -118,8 +119,11 @@ class Rows(ABC):
         """Into how many tasks the rows are cut; this comes from the data and the memory limit alone."""
 
     @abstractmethod
-    def leaves(self, leaf: Leaf, parameters: Delayed) -> list[Delayed]:
-        """Return one lazy task for each part: load it and apply `leaf` to its blocks and `parameters`."""
+    def leaves(self, leaf: Leaf, parameters: Delayed, *, together: int = 1) -> list[Delayed]:
+        """Return one lazy task for each part, or for so many together where that can be.
+
+        It loads the part and applies `leaf` to its blocks and `parameters`; what several parts give is added up.
+        """
 
     @abstractmethod
     def one_task(self, number: int) -> Rows:
@@ -165,22 +169,22 @@ class RandomAccessRows(Rows):
     def read(self, start: int, stop: int) -> Iterator[Block]:
         """Read the rows start, ..., stop - 1, in blocks; blocks carry weights only where a column holds them."""
 
-    def leaves(self, leaf: Leaf, parameters: Delayed) -> list[Delayed]:
+    def leaves(self, leaf: Leaf, parameters: Delayed, *, together: int = 1) -> list[Delayed]:
         from dask import delayed
 
-        weights, self_without = self.sample_weight, self.without_weights()
-        source = delayed(self_without, pure=False, traverse=False)
+        weights = self.sample_weight
+        source = delayed(self.without_weights(), pure=False, traverse=False)
         task = delayed(_apply, pure=False, traverse=False)
+        groups = [self.ranges[start : start + together] for start in range(0, len(self.ranges), together)]
         return [
             task(
                 leaf,
                 source,
-                part.start,
-                part.stop,
-                None if weights is None else weights[part.start : part.stop],
+                [(part.start, part.stop) for part in group],
+                None if weights is None else weights[group[0].start : group[-1].stop],
                 parameters,
             )
-            for part in self.ranges
+            for group in groups
         ]
 
     def without_weights(self) -> RandomAccessRows:
@@ -231,9 +235,19 @@ def weighted_blocks(blocks: Iterable[Block], start: int, sample_weight: npt.NDAr
 
 
 def _apply(
-    leaf: Leaf, source: RandomAccessRows, start: int, stop: int, sample_weight: npt.NDArray[Any] | None, parameters: Any
+    leaf: Leaf,
+    source: RandomAccessRows,
+    ranges: Sequence[tuple[int, int]],
+    sample_weight: npt.NDArray[Any] | None,
+    parameters: Any,
 ) -> Any:
-    return leaf(weighted_blocks(source.read(start, stop), start, sample_weight), parameters)
+    """Apply a leaf to each of some ranges, and add up what it gives; the weights are those of all of them."""
+    first = ranges[0][0]
+    values = []
+    for start, stop in ranges:
+        weight = None if sample_weight is None else sample_weight[start - first : stop - first]
+        values.append(leaf(weighted_blocks(source.read(start, stop), start, weight), parameters))
+    return values[0] if len(values) == 1 else add_up(*values)
 
 
 def check_dtype(dtype: np.dtype[Any], what: str) -> None:

@@ -13,6 +13,7 @@ from streamgmm.rows.base import UNKNOWN_LENGTH_STRIDE, Block, Leaf, Rows, check_
 from streamgmm.rows.cut import check_piece
 from streamgmm.rows.fingerprint import digest
 from streamgmm.rows.tables import common_dtype, numpy_dtype_of_pandas, select_columns
+from streamgmm.tree import add_up, level
 
 if TYPE_CHECKING:
     import dask.array as da
@@ -89,8 +90,9 @@ class DaskRows(Rows):
         # Dask names arrays after what makes them.
         return digest([self.array.name, "" if self.sample_weight is None else self.sample_weight.name])
 
-    def leaves(self, leaf: Leaf, parameters: Delayed) -> list[Delayed]:
+    def leaves(self, leaf: Leaf, parameters: Delayed, *, together: int = 1) -> list[Delayed]:
         import dask.array as da
+        from dask import delayed
 
         arrays = [self.array] if self.sample_weight is None else [self.array, self.sample_weight[:, np.newaxis]]
         results = da.map_blocks(
@@ -104,7 +106,9 @@ class DaskRows(Rows):
             meta=np.empty((0, 0), dtype=object),
             name=_fresh_name(),
         )
-        return [_unwrapped(result) for result in results.to_delayed().ravel()]
+        leaves = [_unwrapped(result) for result in results.to_delayed().ravel()]
+        # Dask fuses a chunk's own tasks with its leaf, so several chunks are tasks of their own still.
+        return leaves if together == 1 else level(leaves, delayed(add_up, pure=False, traverse=False), together)
 
     def map(self, leaf: Leaf, parameters: Any, *, n_columns: int | None, dtype: type) -> da.Array:
         """Return a lazy array of what `leaf` gives for the rows of each chunk: shape (n,) or (n, n_columns)."""
