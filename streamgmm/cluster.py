@@ -8,7 +8,7 @@ pure functions of the rows and the parameters, so computing one again gives the 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import CancelledError
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -72,18 +72,30 @@ def workers_of(client: Client) -> Workers:
     )
 
 
-def compute_on(client: Client, parts: Sequence[Delayed], done: Callable[[int, Any], None]) -> None:
+def compute_on(
+    client: Client, graph: Callable[[], Sequence[Delayed]], wanted: Iterable[int], done: Callable[[int, Any], None]
+) -> None:
     """Compute some values on a cluster; hand each over, with its number, when it is there.
+
+    Parameters
+    ----------
+    client : Client
+    graph : callable
+        Makes the lazy values, for each attempt anew: what one of them needs may have been lost with the cluster.
+    wanted : iterable of int
+        The numbers of those that are to be computed.
+    done : callable
+        ``done(number, value)``.
 
     Raises
     ------
     ClusterError
         Where the cluster has failed too often; what the tasks themselves raise is raised as it is.
     """
-    left = dict(enumerate(parts))
+    left = set(wanted)
     for last in Retries.configured("pass-attempts").waits():
         try:
-            _attempt(client, left, done)
+            _attempt(client, graph(), left, done)
             return
         except _TaskError as error:
             # A store that a user's own graph reads, say: it may answer the next time.
@@ -94,12 +106,12 @@ def compute_on(client: Client, parts: Sequence[Delayed], done: Callable[[int, An
                 raise ClusterError(_explained(error, client)) from error
 
 
-def _attempt(client: Client, left: dict[int, Delayed], done: Callable[[int, Any], None]) -> None:
+def _attempt(client: Client, values: Sequence[Delayed], left: set[int], done: Callable[[int, Any], None]) -> None:
     """Compute what is left; take out of `left` what is there."""
     from distributed import wait
 
-    numbers = list(left)
-    pending: dict[Future, int] = dict(zip(client.compute([left[number] for number in numbers]), numbers, strict=True))
+    numbers = sorted(left)
+    pending: dict[Future, int] = dict(zip(client.compute([values[number] for number in numbers]), numbers, strict=True))
     watch = _Watch(client, setting("stall-timeout"))
     try:
         while pending:
@@ -111,7 +123,7 @@ def _attempt(client: Client, left: dict[int, Delayed], done: Callable[[int, Any]
             for future in finished:
                 value = _result(future, watch.patience)
                 number = pending.pop(future)
-                del left[number]
+                left.remove(number)
                 done(number, value)
             watch.alive()
     finally:

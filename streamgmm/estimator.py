@@ -101,6 +101,9 @@ class GaussianMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
     memory_limit : int or str, default=None
         Memory that a process may use for rows, in bytes or as in "2GB": the rows are read in smaller pieces where that
         is needed, and data whose chunks can't be read within it is refused. None reads pieces of 64 MiB.
+    persist : bool or "auto", default="auto"
+        Whether the rows stay in memory after the first reading, with the workers that have read them. "auto" is True on
+        a cluster whose workers have twice as much memory free. The fit is the same to the last bit.
     checkpoint : str or path, default=None
         A folder, or the URL of one in an object store, in which `fit` keeps what it has come to after each reading: a
         run that is stopped, however, goes on from there, to the same bits as one that was not. One run at a time.
@@ -177,6 +180,7 @@ class GaussianMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
         verbose_interval: int = 1,
         missing: str = "raise",
         memory_limit: int | str | None = None,
+        persist: bool | str = "auto",
         checkpoint: str | os.PathLike[str] | None = None,
         resume: str = "auto",
         callback: Callable[[State], None] | None = None,
@@ -198,6 +202,7 @@ class GaussianMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
         self.verbose_interval = verbose_interval
         self.missing = missing
         self.memory_limit = memory_limit
+        self.persist = persist
         self.checkpoint = checkpoint
         self.resume = resume
         self.callback = callback
@@ -428,6 +433,7 @@ class GaussianMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
             given=GivenStart.checked(FAMILIES[self.covariance_type], n_components, rows.n_features, *given),
             missing=self.missing,
             memory_limit=parse_memory_limit(self.memory_limit),
+            persist="auto" if self.persist == "auto" else bool(self.persist),
             seed=int(check_random_state(self.random_state).randint(2**31 - 1)),
         )
 
@@ -518,6 +524,8 @@ class GaussianMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
             raise InputError("resume='must' needs checkpoint=, the folder to go on from")
         if not isinstance(self.accelerate, (bool, np.bool_)) and self.accelerate != "auto":
             raise InputError(f"accelerate must be True, False or 'auto'; got {self.accelerate!r}")
+        if not isinstance(self.persist, (bool, np.bool_)) and self.persist != "auto":
+            raise InputError(f"persist must be True, False or 'auto'; got {self.persist!r}")
         _check_not_negative("tol", self.tol)
         if isinstance(self.reg_covar, str):
             _check_option("reg_covar", self.reg_covar, ("auto",))

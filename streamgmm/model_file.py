@@ -26,7 +26,16 @@ FORMAT_VERSION = 1
 _KEY = "streamgmm"
 _ARRAYS = ("weights", "means", "covariances", "precisions_cholesky", "lower_bounds")
 #: Parameters that are arrays, code or places: they have done their work when a model is fitted.
-_NOT_SAVED = ("weights_init", "means_init", "precisions_init", "checkpoint", "resume", "callback", "random_state")
+_NOT_SAVED = (
+    "weights_init",
+    "means_init",
+    "precisions_init",
+    "checkpoint",
+    "resume",
+    "persist",
+    "callback",
+    "random_state",
+)
 
 
 def save(model: GaussianMixture, path: str | os.PathLike[str]) -> None:

@@ -23,7 +23,8 @@ import numpy.typing as npt
 from streamgmm.blas import one_blas_thread
 from streamgmm.cluster import active_client, compute_on, workers_of
 from streamgmm.rows.base import Block, Leaf, RandomAccessRows, RowRange, Rows
-from streamgmm.threads import on_threads
+from streamgmm.rows.cut import COPIES
+from streamgmm.threads import n_threads, on_threads
 from streamgmm.tree import GROUP, Arriving, add_up, level, total
 
 if TYPE_CHECKING:
@@ -158,29 +159,44 @@ def run_pass(rows: Rows, leaf: Leaf, parameters: Any, parts: Parts | None = None
     import dask
 
     parts = Parts() if parts is None else parts
-    node = dask.delayed(parameters, pure=False, traverse=False)
-    combine = dask.delayed(add_up, pure=False, traverse=False)
     client = active_client()
-    nodes = rows.leaves(_OneThread(leaf), node, together=_together(rows, client))
-    while len(nodes) > _MOST_PARTS:
-        nodes = level(nodes, combine)
-    arriving = Arriving(len(nodes))
+    together = _together(rows, client)
+
+    def graph() -> list[Delayed]:
+        node = dask.delayed(parameters, pure=False, traverse=False)
+        combine = dask.delayed(add_up, pure=False, traverse=False)
+        nodes = rows.leaves(_OneThread(leaf), node, together=together)
+        while len(nodes) > _MOST_PARTS:
+            nodes = level(nodes, combine)
+        return nodes
+
+    n_parts = -(-rows.n_tasks // together)
+    while n_parts > _MOST_PARTS:
+        n_parts = -(-n_parts // GROUP)
+    arriving = Arriving(n_parts)
     for number, value in parts.found.items():
         arriving.put(number, value)
-    left = [number for number in range(len(nodes)) if number not in parts.found]
 
-    def done(place: int, value: Any) -> None:
-        arriving.put(left[place], value)
+    def done(number: int, value: Any) -> None:
+        arriving.put(number, value)
         if parts.keep is not None:
-            parts.keep(left[place], value)
+            parts.keep(number, value)
 
+    left = [number for number in range(n_parts) if number not in parts.found]
     # The driver's own limit outlasts the tasks, so that threads which overlap don't switch it on and off.
     with one_blas_thread():
         if client is None:
-            _compute_here([nodes[number] for number in left], done)
+            _compute_here(graph(), left, _most_threads(rows), done)
         else:
-            compute_on(client, [nodes[number] for number in left], done)
+            compute_on(client, graph, left, done)
     return arriving.total
+
+
+def _most_threads(rows: Rows) -> int:
+    """Return on how many threads of this process tasks may run: as many as `memory_limit` has room for their pieces."""
+    if rows.memory_limit is None or rows.piece_bytes == 0:
+        return n_threads()
+    return max(1, min(n_threads(), rows.memory_limit // (COPIES * rows.piece_bytes)))
 
 
 def _together(rows: Rows, client: Client | None) -> int:
@@ -192,28 +208,32 @@ def _together(rows: Rows, client: Client | None) -> int:
     if client is None or rows.n_tasks <= _MOST_PARTS:
         return 1
     try:
-        n_threads = workers_of(client).n_threads
+        on_cluster = workers_of(client).n_threads
     except (OSError, TimeoutError):
         return 1
-    return GROUP if 0 < n_threads * 8 * GROUP <= rows.n_tasks else 1
+    return GROUP if 0 < on_cluster * 8 * GROUP <= rows.n_tasks else 1
 
 
-def _compute_here(nodes: Sequence[Delayed], done: Callable[[int, Any], None]) -> None:
+def _compute_here(
+    nodes: Sequence[Delayed], wanted: Sequence[int], most_threads: int, done: Callable[[int, Any], None]
+) -> None:
     """Compute some values on one of Dask's schedulers for one machine; hand each over when it is there."""
     import dask
     from dask.callbacks import Callback
 
-    places = {node.key: place for place, node in enumerate(nodes)}
+    numbers = {nodes[number].key: number for number in wanted}
 
     def after_task(key: Any, value: Any, *_: Any) -> None:
-        if key in places:
-            done(places.pop(key), value)
+        if key in numbers:
+            done(numbers.pop(key), value)
 
+    options = {} if most_threads == n_threads() else {"num_workers": most_threads}
     with Callback(posttask=after_task):
-        values = dask.compute(*nodes)
+        values = dask.compute(*(nodes[number] for number in wanted), **options)
     # Schedulers that are not Dask's own may know no callbacks.
-    for place in places.values():
-        done(place, values[place])
+    for number, value in zip(wanted, values, strict=True):
+        if nodes[number].key in numbers:
+            done(number, value)
 
 
 def run_here(rows: RandomAccessRows, leaf: Leaf, parameters: Any) -> Any:

@@ -71,10 +71,16 @@ def store(rng, tmp_path):
     return str(tmp_path / "x.zarr")
 
 
-def small_fit(source, covariance_type="full", tol=0.0):
+def small_fit(source, covariance_type="full", tol=0.0, **options):
     # The limit makes many tasks of few rows, and a sample of some of them; tol=0 is plain EM.
     model = GaussianMixture(
-        3, covariance_type=covariance_type, random_state=0, max_iter=4, tol=tol, memory_limit=8 * 1000 * 4 * 8
+        3,
+        covariance_type=covariance_type,
+        random_state=0,
+        max_iter=4,
+        tol=tol,
+        memory_limit=8 * 1000 * 4 * 8,
+        **options,
     )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
@@ -125,7 +131,8 @@ def test_same_bits_on_a_cluster_of_any_size(store):
             ) as cluster,
             Client(cluster),
         ):
-            assert bits(small_fit(store)) == serial
+            for persist in (True, False, "auto"):
+                assert bits(small_fit(store, persist=persist)) == serial
             assert bits(small_fit(store, tol=1e-12)) == accelerated
             assert bits(small_fit(lazy)) == serial_lazy
             # Rows of this process's memory are computed here, and are never sent.

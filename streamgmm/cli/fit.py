@@ -31,6 +31,11 @@ from streamgmm.cli import options
 @click.option("--random-state", type=click.IntRange(0), default=0, show_default=True, help="Seed.")
 @options.missing
 @options.memory_limit
+@click.option(
+    "--persist/--no-persist",
+    default=None,
+    help="Keep the rows in memory after the first reading, or not; where a cluster has room for them if not given.",
+)
 @options.scheduler
 @click.option("--checkpoint", metavar="FOLDER", help="Keep the fit's state here after each reading, and go on from it.")
 @click.option(

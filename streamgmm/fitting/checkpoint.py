@@ -48,8 +48,8 @@ _PARTIAL = re.compile(rf"\.({_NAME.pattern}|{re.escape(LOCK)})-[0-9a-f]{{8}}\.pa
 _KEPT = 3
 #: Seconds of a reading that may be lost: so often its parts are kept.
 PART_SECONDS = 60.0
-#: Settings that may change from run to run: how long a fit goes on is no part of what it is.
-_FREE = ("max_iter",)
+#: Settings that may change from run to run: how long a fit goes on, and where its rows are, is no part of what it is.
+_FREE = ("max_iter", "persist")
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from streamgmm.exceptions import ComponentWarning
 from streamgmm.fitting import em
 from streamgmm.fitting.checkpoint import Checkpoint, Progress
 from streamgmm.fitting.e_step_pass import PassOutcome, UnlikelyRows, read_models
-from streamgmm.fitting.planning import planned
+from streamgmm.fitting.planning import placed
 from streamgmm.fitting.preparation import Preparation, Settings, prepare
 from streamgmm.fitting.rare import challenger
 from streamgmm.fitting.report import FitReport, reported
@@ -65,7 +65,7 @@ def fit(
     # The same number of threads for the driver's small products everywhere: the same bits.
     with one_blas_thread():
         began = time.perf_counter()
-        planned(rows, [settings]).check()
+        rows = placed(rows, [settings])
         start = None if checkpoint is None else checkpoint.start
         if start is None:
             if checkpoint is not None and checkpoint.seed is not None:

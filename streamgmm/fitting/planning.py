@@ -17,6 +17,7 @@ from streamgmm.mixture.parameters import MixtureParameters
 from streamgmm.mixture.precision import Kernel
 from streamgmm.passes import run_measured_pass, run_pass
 from streamgmm.rows.base import Block, Rows
+from streamgmm.rows.kept import KeptRows
 from streamgmm.rows.plan import HERE, Machine, Plan, Speed, plan
 from streamgmm.threads import n_threads
 
@@ -40,7 +41,21 @@ def planned(rows: Rows, candidates: Sequence[Settings]) -> Plan:
         covariance_type=largest.covariance_type,
         sample_rows=sample_size(rows, candidates),
         n_models=len(candidates),
+        persist=candidates[0].persist,
     )
+
+
+def placed(rows: Rows, candidates: Sequence[Settings]) -> Rows:
+    """Refuse rows that can't be fitted to here; return them as they are to be read: each time, or once.
+
+    Raises
+    ------
+    MemoryLimitError
+        If a worker's memory would not do.
+    """
+    projected = planned(rows, candidates)
+    projected.check()
+    return KeptRows(rows) if projected.kept else rows
 
 
 def machine_now(rows: Rows) -> Machine:
@@ -54,7 +69,7 @@ def machine_now(rows: Rows) -> Machine:
     except (OSError, TimeoutError):
         # The pass will wait for it, or say what is wrong.
         return Machine(where, 0, 0, None)
-    return Machine(where, workers.n_workers, workers.n_threads, workers.memory_limit)
+    return Machine(where, workers.n_workers, workers.n_threads, workers.memory_limit, workers.free_memory)
 
 
 def probed(projected: Plan, rows: Rows, settings: Settings) -> Plan:

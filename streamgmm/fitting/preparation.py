@@ -55,6 +55,7 @@ class Settings:
     given: GivenStart
     missing: str
     memory_limit: int | None
+    persist: bool | str
     seed: int
 
     @property

@@ -20,7 +20,7 @@ from streamgmm.fitting import em
 from streamgmm.fitting.checkpoint import Progress
 from streamgmm.fitting.e_step_pass import EStepLeaf, PassOutcome, RowsInMemory
 from streamgmm.fitting.fit import FitResult, polished
-from streamgmm.fitting.planning import planned
+from streamgmm.fitting.planning import placed
 from streamgmm.fitting.preparation import Settings, prepare
 from streamgmm.fitting.sample_start import best_starts
 from streamgmm.fitting.sampling import row_keys
@@ -236,7 +236,7 @@ def _select(
     callback: Callable[[Sequence[Candidate]], None] | None,
 ) -> Selection:
     began = time.perf_counter()
-    planned(rows, candidates).check()
+    rows = placed(rows, candidates)
     prepared = prepare(rows, candidates)
     seed = candidates[0].seed
     held = held_out_rows(prepared.sample.x, share, seed)

@@ -18,6 +18,8 @@ _SCRATCH_BYTES = 32 * 2**20
 _STATISTICS_PER_THREAD = 10
 #: How many times the drawn rows of a sample may be in memory where it is put together: drawn, in order, and on the way.
 _SAMPLE_COPIES = 4
+#: Free memory of a cluster's workers, as a multiple of the rows', under which these stay there.
+_ROOM_TO_KEEP = 2
 #: Rows that are drawn for a sample, as a multiple of its size.
 _DRAWN = 1.25
 
@@ -33,12 +35,15 @@ class Machine:
         Processes, and threads of all of them together.
     memory_limit : int or None
         Bytes that the worker with the lowest limit may use.
+    free_memory : int
+        Bytes that are free under the limits of all workers; 0 where one has no limit.
     """
 
     description: str
     n_workers: int
     n_threads: int
     memory_limit: int | None
+    free_memory: int = 0
 
     @property
     def threads_per_worker(self) -> int:
@@ -92,6 +97,8 @@ class Plan:
     machine : Machine
     worker_bytes : int
         Projected resident bytes of a worker, at most.
+    kept : bool
+        Whether the rows are read once, and stay with the workers.
     driver_bytes : int
         The same of the process that calls `fit`; where the passes run in it, both are one.
     speed : Speed or None
@@ -110,6 +117,7 @@ class Plan:
     statistics_bytes: int
     sample_bytes: int
     machine: Machine
+    kept: bool
     worker_bytes: int
     driver_bytes: int
     speed: Speed | None = None
@@ -131,7 +139,7 @@ class Plan:
             f"{_size(self.worker_bytes)} ({_size(PROCESS_BYTES)} for itself; for each of its {threads} thread(s) "
             f"{COPIES} x {_size(self.piece_bytes)} of rows, {_STATISTICS_PER_THREAD} x {statistics} of "
             f"statistics), and may use {_size(limit)}: give workers more memory or fewer threads, give memory_limit= a "
-            "smaller value, or fit fewer components"
+            f"smaller value, {'use persist=False, ' if self.kept else ''}or fit fewer components"
         )
 
     def as_dict(self) -> dict[str, Any]:
@@ -149,6 +157,7 @@ class Plan:
             ("tasks", f"{self.n_tasks:,} for each pass, each holding up to {_size(self.piece_bytes)} of rows at once"),
             ("sample", f"up to {_size(self.sample_bytes)} of rows"),
             ("runs on", f"{machine.description}: {machine.n_workers} process(es), {machine.n_threads} thread(s)"),
+            ("rows stay", "with the workers, after the first reading" if self.kept else "in the store"),
             ("worker", f"up to {_size(self.worker_bytes)}, {limit}"),
             ("driver", f"up to {_size(self.driver_bytes)}"),
         ]
@@ -163,7 +172,14 @@ class Plan:
 
 
 def plan(
-    rows: Rows, machine: Machine, *, n_components: int, covariance_type: str, sample_rows: int, n_models: int = 1
+    rows: Rows,
+    machine: Machine,
+    *,
+    n_components: int,
+    covariance_type: str,
+    sample_rows: int,
+    n_models: int = 1,
+    persist: bool | str = False,
 ) -> Plan:
     """Project what a fit to some rows takes.
 
@@ -177,6 +193,8 @@ def plan(
         Rows that the fit's sample may have.
     n_models : int, default=1
         Models that share a reading.
+    persist : bool or "auto", default=False
+        Whether rows are to stay with the workers: "auto" where a cluster has twice as much memory free.
     """
     n_terms = len(FAMILIES[covariance_type].factor_pairs(rows.n_features)[0])
     statistics_bytes = 8 * n_components * n_terms * n_models
@@ -185,10 +203,17 @@ def plan(
     per_thread = COPIES * rows.piece_bytes + _SCRATCH_BYTES + _STATISTICS_PER_THREAD * statistics_bytes
     # What tasks have drawn, by value and by place, stays with the workers until it is fetched.
     of_rows = machine.threads_per_worker * per_thread + 2 * drawn // max(1, machine.n_workers)
+    n_bytes = None if rows.n_rows is None else rows.n_rows * rows.n_features * rows.dtype.itemsize
+    kept = persist is True and not rows.in_memory
+    if persist == "auto" and n_bytes is not None and rows.n_rows != sample_rows:
+        kept = 0 < _ROOM_TO_KEEP * n_bytes <= machine.free_memory
+    if kept:
+        of_rows += (n_bytes or 0) // max(1, machine.n_workers)
     worker_bytes = PROCESS_BYTES + of_rows
     driver_bytes = PROCESS_BYTES + _SAMPLE_COPIES * drawn + 64 * statistics_bytes
     if machine.description == HERE:
-        worker_bytes = driver_bytes = driver_bytes + machine.threads_per_worker * per_thread
+        kept_bytes = (n_bytes or 0) if kept else 0
+        worker_bytes = driver_bytes = driver_bytes + machine.threads_per_worker * per_thread + kept_bytes
     return Plan(
         rows.description,
         rows.n_rows,
@@ -196,12 +221,13 @@ def plan(
         str(rows.dtype),
         n_components,
         covariance_type,
-        None if rows.n_rows is None else rows.n_rows * rows.n_features * rows.dtype.itemsize,
+        n_bytes,
         rows.n_tasks,
         rows.piece_bytes,
         statistics_bytes,
         sample_bytes,
         machine,
+        kept,
         worker_bytes,
         driver_bytes,
     )

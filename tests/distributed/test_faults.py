@@ -85,7 +85,7 @@ def fitted(rows, callback=None, **options):
         warnings.simplefilter("ignore")
         return GaussianMixture(
             3, random_state=0, max_iter=2, tol=0, init_params="random", memory_limit=500 * 4 * 8 * 16,
-            callback=callback, **options,
+            callback=callback, **{"persist": False} | options,
         ).fit(rows)  # fmt: skip
 
 
@@ -127,7 +127,8 @@ class After:
             raise self.error
 
 
-def test_a_worker_that_is_killed(cluster, store, undisturbed, tmp_path):
+@pytest.mark.parametrize("persist", [False, True])
+def test_a_worker_that_is_killed(cluster, store, undisturbed, persist, tmp_path):
     nannies = [cluster.start_worker() for _ in range(2)]
     with connected(cluster):
 
@@ -137,7 +138,7 @@ def test_a_worker_that_is_killed(cluster, store, undisturbed, tmp_path):
                 time.sleep(1.0)
 
         with After(0.7, kill):
-            assert same_bytes(fitted(rows_of(store)), undisturbed, tmp_path)
+            assert same_bytes(fitted(rows_of(store), persist=persist), undisturbed, tmp_path)
 
 
 @pytest.mark.slow
@@ -177,7 +178,8 @@ def test_all_workers_gone_and_others_come(cluster, store, undisturbed, tmp_path)
         assert same_bytes(fitted(rows_of(store)), undisturbed, tmp_path)
 
 
-def test_a_scheduler_that_is_started_again(cluster, store, undisturbed, tmp_path):
+@pytest.mark.parametrize("persist", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_a_scheduler_that_is_started_again(cluster, store, undisturbed, persist, tmp_path):
     cluster.start_worker()
 
     def restart():
@@ -187,7 +189,7 @@ def test_a_scheduler_that_is_started_again(cluster, store, undisturbed, tmp_path
         cluster.start_worker()
 
     with connected(cluster, 1), After(0.7, restart):
-        assert same_bytes(fitted(rows_of(store)), undisturbed, tmp_path)
+        assert same_bytes(fitted(rows_of(store), persist=persist), undisturbed, tmp_path)
 
 
 @pytest.mark.slow

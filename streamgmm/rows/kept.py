@@ -1,0 +1,76 @@
+"""Rows that have been read, and stay with the workers: passes after the first read no store."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from streamgmm.rows.base import Block, Leaf, Rows
+from streamgmm.tree import add_up, level
+
+if TYPE_CHECKING:
+    from dask.delayed import Delayed
+
+
+class KeptRows(Rows):
+    """The rows of another source, kept in memory by whichever worker reads them first.
+
+    Dask runs a task where the rows are that it needs, and reads rows again whose worker is gone. The tasks are those of
+    the source, so the bits are the same.
+    """
+
+    in_memory = False
+    piece_bytes = 0
+
+    def __init__(self, source: Rows) -> None:
+        self.source = source
+        self.description, self.feature_names = source.description, source.feature_names
+        self.n_rows, self.n_features, self.dtype = source.n_rows, source.n_features, source.dtype
+        self._blocks: Sequence[Delayed] = ()
+
+    @property
+    def n_tasks(self) -> int:
+        return self.source.n_tasks
+
+    def leaves(self, leaf: Leaf, parameters: Delayed, *, together: int = 1) -> list[Delayed]:
+        import dask
+
+        if not self._blocks or _lost(self._blocks):
+            nothing = dask.delayed(None, pure=False)
+            self._blocks = dask.persist(*self.source.leaves(_read, nothing))
+        task = dask.delayed(_apply, pure=False, traverse=False)
+        leaves = [task(leaf, blocks, parameters) for blocks in self._blocks]
+        return leaves if together == 1 else level(leaves, dask.delayed(add_up, pure=False, traverse=False), together)
+
+    def one_task(self, number: int) -> Rows:
+        return self.source.one_task(number)
+
+    def stored_version(self) -> str | None:
+        return self.source.stored_version()
+
+    def fingerprint(self) -> dict[str, Any]:
+        return self.source.fingerprint()
+
+    def _cut_digest(self) -> str:
+        return self.source._cut_digest()
+
+    def _content_digest(self) -> str:
+        return self.source._content_digest()
+
+
+def _read(blocks: Iterable[Block], _: object) -> tuple[Block, ...]:
+    return tuple(blocks)
+
+
+def _apply(leaf: Leaf, blocks: tuple[Block, ...], parameters: Any) -> Any:
+    return leaf(iter(blocks), parameters)
+
+
+def _lost(blocks: Sequence[Delayed]) -> bool:
+    """Whether a cluster has forgotten what it kept: with its scheduler, say."""
+    if "distributed" not in sys.modules:
+        return False
+    from distributed.client import futures_of
+
+    return any(future.status in ("cancelled", "lost", "error") for future in futures_of(blocks))

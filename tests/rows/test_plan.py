@@ -1,0 +1,133 @@
+"""A plan names what a fit takes, refuses what a worker can't hold, and keeps rows only where there is room."""
+
+import json
+
+import dask
+import dask.array as da
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import zarr
+
+from streamgmm import GaussianMixture
+from streamgmm.exceptions import MemoryLimitError
+from streamgmm.fitting import planning
+from streamgmm.rows.open import open_rows
+from streamgmm.rows.plan import Machine, plan
+from tests.conftest import clusters
+
+GB = 10**9
+
+
+@pytest.fixture
+def x(rng):
+    return clusters(rng, n_rows=20_000, n_features=4)
+
+
+@pytest.fixture
+def store(x, tmp_path):
+    zarr.create_array(str(tmp_path / "x.zarr"), data=x, chunks=(1000, 4))
+    return str(tmp_path / "x.zarr")
+
+
+def planned(rows, machine, **options):
+    given = {"n_components": 8, "covariance_type": "full", "sample_rows": 1000} | options
+    return plan(rows, machine, **given)
+
+
+def test_a_plan_says_what_the_rows_say(store, x):
+    with dask.config.set(scheduler="threads", num_workers=3):
+        found = GaussianMixture(5, covariance_type="diag", memory_limit="3MB").plan(store)
+    assert (found.n_rows, found.n_features, found.n_bytes) == (20_000, 4, x.nbytes)
+    assert found.n_tasks == open_rows(store, memory_limit=3_000_000).n_tasks
+    assert found.statistics_bytes == 5 * 9 * 8
+    assert found.machine.n_threads == 3
+    assert found.speed is not None
+    assert found.speed.n_rows > 0
+    assert found.speed.pass_seconds > 0
+    assert str(found).startswith(store)
+    assert "20,000 x 4 float64" in str(found)
+    assert json.loads(json.dumps(found.as_dict()))["n_tasks"] == found.n_tasks
+
+
+@pytest.mark.parametrize("kind", ["npy", "parquet", "array", "dask", "dataframe"])
+def test_rows_of_every_kind_can_be_probed(kind, x, tmp_path):
+    names = [f"c{j}" for j in range(4)]
+    source = {
+        "npy": lambda: np.save(tmp_path / "x.npy", x) or str(tmp_path / "x.npy"),
+        "parquet": lambda: (
+            pq.write_table(pa.table(list(x.T), names=names), tmp_path / "x.parquet", row_group_size=1000)
+            or str(tmp_path / "x.parquet")
+        ),
+        "array": lambda: x,
+        "dask": lambda: da.from_array(x, chunks=(1000, 4)),
+        "dataframe": lambda: da.from_array(x, chunks=(1000, 4)).to_dask_dataframe(columns=names),
+    }[kind]()
+    model = GaussianMixture(3, covariance_type="tied")
+    found = model.plan(source)
+    assert found.speed.n_rows > 0
+    assert not hasattr(model, "n_features_in_")  # a plan leaves the estimator as it was
+
+
+def test_what_does_not_fit_is_refused_with_the_numbers(store):
+    rows = open_rows(store)
+    assert planned(rows, Machine("a cluster", 2, 2, GB)).check() is None
+    with pytest.raises(MemoryLimitError, match=r"a worker of a cluster is projected .* may use 190\.73 MiB: give"):
+        planned(rows, Machine("a cluster", 2, 2, 200 * 10**6)).check()
+    # Threads, components and rows that stay each take their share.
+    few = planned(rows, Machine("a cluster", 2, 2, GB)).worker_bytes
+    assert planned(rows, Machine("a cluster", 2, 16, GB)).worker_bytes > few
+    assert planned(rows, Machine("a cluster", 2, 2, GB), n_components=5000).worker_bytes > few
+    kept = planned(rows, Machine("a cluster", 2, 2, GB), persist=True)
+    assert kept.worker_bytes == few + rows.n_rows * 32 // 2
+
+
+def test_a_fit_is_refused_before_it_reads(store, monkeypatch):
+    monkeypatch.setattr(planning, "machine_now", lambda rows: Machine("a cluster", 2, 2, 200 * 10**6))
+    monkeypatch.setattr("streamgmm.passes.run_pass", lambda *_: pytest.fail("rows were read"))
+    with pytest.raises(MemoryLimitError, match="projected"):
+        GaussianMixture(3).fit(store)
+
+
+def test_rows_stay_where_there_is_twice_the_room(store):
+    rows = open_rows(store)
+    n_bytes = rows.n_rows * 32
+    for free, kept in ((2 * n_bytes, True), (2 * n_bytes - 1, False), (0, False)):
+        found = planned(rows, Machine("a cluster", 2, 2, GB, free), persist="auto")
+        assert found.kept is kept
+    # One reading is all there is.
+    assert not planned(rows, Machine("a cluster", 2, 2, GB, GB), persist="auto", sample_rows=rows.n_rows).kept
+    assert not planned(rows, Machine("a cluster", 2, 2, GB, GB), persist=False).kept
+
+
+def test_rows_that_stay_are_read_once_and_give_the_same_bits(store, monkeypatch):
+    from streamgmm.rows.zarr_store import ZarrRows
+
+    n_reads = []
+    read = ZarrRows.read
+    monkeypatch.setattr(ZarrRows, "read", lambda *args: n_reads.append(1) or read(*args))
+    fits = []
+    for persist in (False, True):
+        n_reads.clear()
+        fits.append(GaussianMixture(3, random_state=0, memory_limit="3MB", tol=1e-9, persist=persist).fit(store))
+        n_tasks = open_rows(store, memory_limit=3_000_000).n_tasks
+        assert len(n_reads) == n_tasks * (1 if persist else fits[-1].fit_report_.n_passes)
+    assert fits[0].means_.tobytes() == fits[1].means_.tobytes()
+    assert fits[0].lower_bounds_.tobytes() == fits[1].lower_bounds_.tobytes()
+
+
+def test_a_chunk_of_a_dask_array_that_does_not_fit_is_refused():
+    with pytest.raises(MemoryLimitError, match="one piece decodes to 38 MiB"):
+        GaussianMixture(2, memory_limit="100MB").fit(da.zeros((10**7, 1), chunks=(5 * 10**6, 1)))
+
+
+def test_threads_are_as_many_as_the_limit_has_room_for(store):
+    from streamgmm.passes import _most_threads
+
+    rows = open_rows(store, memory_limit=4 * 4 * 1000 * 32)
+    rows.memory_limit = 3 * 4 * rows.piece_bytes
+    with dask.config.set(scheduler="threads", num_workers=16):
+        assert _most_threads(rows) == 3
+        rows.memory_limit = None
+        assert _most_threads(rows) == 16
