@@ -41,10 +41,15 @@ def cut(n_rows: int, row_bytes: int, piece_rows: int, target_bytes: int) -> tupl
     return tuple(RowRange(start, min(start + rows_per_task, n_rows)) for start in range(0, n_rows, rows_per_task))
 
 
+def fits(n_bytes: int, memory_limit: int | None) -> bool:
+    """Whether so many decoded bytes can be read at once under a memory limit."""
+    return memory_limit is None or n_bytes * COPIES <= memory_limit
+
+
 def check_piece(n_bytes: int, memory_limit: int | None, what: str) -> None:
     """Raise MemoryLimitError where a piece that must be decoded as a whole can't fit."""
-    needed = n_bytes * COPIES
-    if memory_limit is not None and needed > memory_limit:
+    if memory_limit is not None and not fits(n_bytes, memory_limit):
+        needed = n_bytes * COPIES
         raise MemoryLimitError(
             f"{what}: one piece decodes to {n_bytes / 2**20:.0f} MiB and takes up to {needed / 2**20:.0f} MiB while it "
             f"is read, more than memory_limit={memory_limit / 2**20:.0f} MiB: raise the limit, or store smaller chunks"

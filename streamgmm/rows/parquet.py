@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from streamgmm.exceptions import RowsError
+from streamgmm.rows.ahead import read_ahead
 from streamgmm.rows.base import Block, RandomAccessRows, RowRange
-from streamgmm.rows.cut import PIECE_BYTES, STORED_TASK_BYTES, check_piece, task_bytes
+from streamgmm.rows.cut import PIECE_BYTES, STORED_TASK_BYTES, check_piece, fits, task_bytes
 from streamgmm.rows.fingerprint import digest, digest_of_files
 from streamgmm.rows.reading import Reading
 from streamgmm.rows.tables import ArrowLayout
@@ -80,8 +81,10 @@ class ParquetRows(RandomAccessRows):
         row_bytes = self.dtype.itemsize * self.n_features
         wanted = task_bytes(PIECE_BYTES, memory_limit) // row_bytes
         self._batch_rows = max(1, min(_BATCH_ROWS, wanted, self._starts[-1]))
-        self.piece_bytes = self._batch_rows * row_bytes
-        check_piece(self.piece_bytes, memory_limit, self.description)
+        piece_bytes = self._batch_rows * row_bytes
+        check_piece(piece_bytes, memory_limit, self.description)
+        self._ahead = self._reading.remote and fits(2 * piece_bytes, memory_limit)
+        self.piece_bytes = (2 if self._ahead else 1) * piece_bytes
         ranges: list[RowRange] = []
         start = 0
         for stop, following in zip(self._starts[1:], [*self._starts[2:], None], strict=True):
@@ -98,6 +101,10 @@ class ParquetRows(RandomAccessRows):
         return digest([super()._content_digest(), *self._layout.columns, f"weights: {self._layout.weight_column}"])
 
     def read(self, start: int, stop: int) -> Iterator[Block]:
+        pieces = self._pieces(start, stop)
+        return read_ahead(pieces) if self._ahead else pieces
+
+    def _pieces(self, start: int, stop: int) -> Iterator[Block]:
         first = bisect_right(self._starts, start) - 1
         for group, group_start in zip(self._groups[first:], self._starts[first:], strict=False):
             if group_start >= stop:

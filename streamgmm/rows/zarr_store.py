@@ -10,8 +10,9 @@ import numpy as np
 
 from streamgmm.exceptions import RowsError
 from streamgmm.retries import Retries
+from streamgmm.rows.ahead import read_ahead
 from streamgmm.rows.base import Block, RandomAccessRows, check_dtype, check_two_dimensional
-from streamgmm.rows.cut import PIECE_BYTES, STORED_TASK_BYTES, check_piece, cut, task_bytes
+from streamgmm.rows.cut import PIECE_BYTES, STORED_TASK_BYTES, check_piece, cut, fits, task_bytes
 from streamgmm.rows.fingerprint import described_files, digest, digest_of_files
 from streamgmm.rows.reading import Reading
 
@@ -30,13 +31,13 @@ class ZarrRows(RandomAccessRows):
     ) -> None:
         self.description = description
         self._path = _local_path(array) if path is None else path
-        self._reading = Reading.of(self._path)
         check_two_dimensional(array.shape, description)
         check_dtype(np.dtype(array.dtype), description)
         self.array = array
         self.n_rows, self.n_features = array.shape
         self.dtype, self.feature_names = np.dtype(array.dtype), None
         self.in_memory = type(array.store).__name__ == "MemoryStore"
+        self._reading = Reading.of("" if self.in_memory else self._path)
         row_bytes = self.dtype.itemsize * self.n_features
         target = task_bytes(STORED_TASK_BYTES, memory_limit)
         piece_rows = array.chunks[0]
@@ -46,8 +47,10 @@ class ZarrRows(RandomAccessRows):
         self.ranges = cut(self.n_rows, row_bytes, piece_rows, target)
         #: Rows that are read with one request.
         self._piece_rows = max(1, task_bytes(PIECE_BYTES, memory_limit) // (row_bytes * piece_rows)) * piece_rows
-        self.piece_bytes = min(self._piece_rows, self.n_rows) * row_bytes
-        check_piece(self.piece_bytes, memory_limit, description)
+        piece_bytes = min(self._piece_rows, self.n_rows) * row_bytes
+        check_piece(piece_bytes, memory_limit, description)
+        self._ahead = self._reading.remote and fits(2 * piece_bytes, memory_limit)
+        self.piece_bytes = (2 if self._ahead else 1) * piece_bytes
 
     def stored_version(self) -> str | None:
         if self._path is not None:
@@ -61,6 +64,10 @@ class ZarrRows(RandomAccessRows):
         return digest(described_files(_waiting(filesystem), f"{place}/{self.array.path}"))
 
     def read(self, start: int, stop: int) -> Iterator[Block]:
+        pieces = self._pieces(start, stop)
+        return read_ahead(pieces) if self._ahead else pieces
+
+    def _pieces(self, start: int, stop: int) -> Iterator[Block]:
         while start < stop:
             end = min(stop, (start // self._piece_rows + 1) * self._piece_rows)
             yield self._piece(start, end)

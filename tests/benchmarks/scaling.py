@@ -118,7 +118,7 @@ def memory(folder: str, sizes: list[float], *, keep: bool) -> None:
     for gigabytes in sizes:
         path = store_of(folder, gigabytes)
         with cluster_of(2) as client:
-            model = GaussianMixture(16, random_state=0, max_iter=3, tol=0)
+            model = GaussianMixture(16, random_state=0, max_iter=3, tol=0, persist=False)
             plan = model.plan(path, probe=False)
             began = time.perf_counter()
             model.fit(path)

@@ -1,5 +1,7 @@
 """Every kind of data gives the same rows, any range can be read, and the cut comes from the data alone."""
 
+import threading
+
 import dask.array as da
 import dask.dataframe as dd
 import numpy as np
@@ -12,7 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streamgmm.exceptions import MemoryLimitError, RowsError
-from streamgmm.rows.base import RandomAccessRows
+from streamgmm.rows.ahead import read_ahead
+from streamgmm.rows.base import Block, RandomAccessRows
 from streamgmm.rows.cut import cut
 from streamgmm.rows.open import open_rows
 
@@ -274,3 +277,29 @@ def test_a_relative_path_is_read_by_workers_in_another_folder(tmp_path, monkeypa
     monkeypatch.chdir("/")
     for rows in opened:
         np.testing.assert_array_equal(read_all(rows, 0, 10), X[:10])
+
+
+def test_pieces_read_ahead_are_the_same_and_so_is_what_fails(tmp_path):
+    """Of a store that is elsewhere the next piece is read while this one is computed; an error comes in its place."""
+    read, computed = threading.Event(), []
+
+    def pieces():
+        for start in range(3):
+            if start == 1:
+                read.set()
+            if start == 2:
+                raise RowsError("damaged")
+            yield Block(X[start : start + 1], None, start)
+
+    ahead = read_ahead(pieces())
+    computed.append(next(ahead).start)
+    # The second is being read before it is asked for.
+    assert read.wait(10.0)
+    computed.append(next(ahead).start)
+    with pytest.raises(RowsError, match="damaged"):
+        next(ahead)
+    assert computed == [0, 1]
+    zarr.create_array(str(tmp_path / "x.zarr"), data=X, chunks=(1000, 3))
+    rows = open_rows(str(tmp_path / "x.zarr"))
+    rows._piece_rows, rows._ahead = 1000, True
+    np.testing.assert_array_equal(read_all(rows, 0, N_ROWS), X)
