@@ -16,8 +16,9 @@ PROCESS_BYTES = 400 * 10**6
 _SCRATCH_BYTES = 32 * 2**20
 #: Statistics of a model that a worker may hold for each thread: a task's, and the eight that are being added up.
 _STATISTICS_PER_THREAD = 10
-#: How many times the drawn rows of a sample may be in memory where it is put together: drawn, in order, and on the way.
-_SAMPLE_COPIES = 4
+#: How many times the drawn rows of a sample may be in memory where it is put together and a start is searched for:
+#: drawn by value and by place, on the way, in order, in the coordinates of the fit.
+_SAMPLE_COPIES = 8
 #: Free memory of a cluster's workers, as a multiple of the rows', under which these stay there.
 _ROOM_TO_KEEP = 2
 #: Rows that are drawn for a sample, as a multiple of its size.
