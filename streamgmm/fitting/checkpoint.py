@@ -15,9 +15,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 import time
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -26,9 +26,9 @@ from typing import Any
 import numpy as np
 
 from streamgmm import __version__
-from streamgmm.exceptions import CheckpointError, CheckpointWarning
+from streamgmm.exceptions import CheckpointError
+from streamgmm.fitting.checkpoint_file import decoded_file, digest, encoded_file, warn
 from streamgmm.fitting.e_step_pass import RowsInMemory
-from streamgmm.fitting.encoding import decoded, encoded
 from streamgmm.fitting.preparation import Preparation, Settings
 from streamgmm.fitting.run_lock import LOCK, RunLock, locked
 from streamgmm.fitting.state import State
@@ -38,9 +38,7 @@ from streamgmm.passes import Parts, PassCost
 from streamgmm.rows.base import Rows
 from streamgmm.storage import Folder
 
-FORMAT_VERSION = 1
 RESUME = ("auto", "must", "never")
-_KEY = "streamgmm-checkpoint"
 _NAME = re.compile(r"(start|(reading|part)-\d{6})-[0-9a-f]{16}\.safetensors")
 #: What a process that was killed while it wrote has left behind.
 _PARTIAL = re.compile(rf"\.({_NAME.pattern}|{re.escape(LOCK)})-[0-9a-f]{{8}}\.partial")
@@ -144,9 +142,7 @@ class Checkpoint:
 
     def parts(self, parameters: Any) -> Parts:
         """Return what is there of a reading for some parameters, and keep what comes of it."""
-        tree, arrays = encoded(parameters)
-        content = [json.dumps(tree, sort_keys=True).encode(), *(array.tobytes() for array in arrays.values())]
-        self._of = _digest(b"".join(content))
+        self._of = digest(encoded_file({}, parameters))
         self._new_parts, self._kept_at = [], time.monotonic()
 
         def keep(number: int, value: Any) -> None:
@@ -170,20 +166,9 @@ class Checkpoint:
                 self.lock.folder.remove(name)
 
     def _keep(self, what: str, values: tuple[Any, ...]) -> str:
-        from safetensors.numpy import save
-
-        tree, arrays = encoded(values)
-        header = {
-            "format_version": FORMAT_VERSION,
-            "streamgmm_version": __version__,
-            "start": self._start_name,
-            "data": self.data,
-            "settings": self.settings,
-            "values": tree,
-        }
-        contiguous = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
-        body = save(contiguous, metadata={_KEY: json.dumps(header, sort_keys=True)})
-        name = f"{what}-{_digest(body)}.safetensors"
+        header = {"start": self._start_name, "data": self.data, "settings": self.settings}
+        body = encoded_file(header, values)
+        name = f"{what}-{digest(body)}.safetensors"
         try:
             self.lock.check()
             self.lock.folder.write(name, body)
@@ -215,6 +200,7 @@ def opened(url: str, rows: Rows, settings: Settings, *, seed_given: bool, resume
     CheckpointInUseError
         If another run has the folder.
     """
+    _check_place(url, rows)
     # What can't be kept is found out now, not after the first reading.
     data, described = (
         json.loads(json.dumps(one)) for one in (rows.fingerprint(), _described(settings, seed_given=seed_given))
@@ -235,6 +221,13 @@ def opened(url: str, rows: Rows, settings: Settings, *, seed_given: bool, resume
             raise
 
 
+def _check_place(url: str, rows: Rows) -> None:
+    """Refuse a folder inside the store of the rows, which must not change while it is read."""
+    checkpoint, store = (place if "://" in place else os.path.abspath(place) for place in (url, rows.description))
+    if f"{checkpoint}/".startswith(f"{store.rstrip('/')}/"):
+        raise CheckpointError(f"checkpoint={url} is inside of {rows.description}, the rows: give a folder beside it")
+
+
 def _described(settings: Settings, *, seed_given: bool) -> dict[str, Any]:
     described: dict[str, Any] = {}
     for name, value in vars(settings).items():
@@ -252,7 +245,7 @@ def _read(checkpoint: Checkpoint, *, must: bool) -> None:
     """Find a start that is whole and of this fit, and the latest progress from it; refuse what is of another fit."""
     folder = checkpoint.lock.folder
     names = [name for name in folder.names() if _NAME.fullmatch(name)]
-    found = {name: values for name in reversed(names) if (values := _values(folder, name)) is not None}
+    found = {name: values for name in reversed(names) if (values := decoded_file(folder, name)) is not None}
     readings = [values for name, values in found.items() if name.startswith("reading")]
     mine = [name for name, values in found.items() if not _differences(values, checkpoint)]
     checkpoint._n_part_files = sum(name.startswith("part") for name in names)
@@ -267,7 +260,7 @@ def _read(checkpoint: Checkpoint, *, must: bool) -> None:
         checkpoint.start, checkpoint._start_name = Start(*found[start]["values"]), start
         checkpoint.progress = None if latest is None else Progress(*latest["values"])
         if found[start]["streamgmm_version"] != __version__:
-            _warn(
+            warn(
                 f"{folder.url} was begun by streamgmm {found[start]['streamgmm_version']}, and this is {__version__}: "
                 "the last digits may be neither's"
             )
@@ -287,39 +280,7 @@ def _read(checkpoint: Checkpoint, *, must: bool) -> None:
             "there"
         )
     if any(not name.startswith("part") for name in mine):
-        _warn(f"{folder.url}: what the first reading gave is damaged or missing; the fit begins anew")
-
-
-def _values(folder: Folder, name: str) -> dict[str, Any] | None:
-    """Read a file; None, and a warning, where it is damaged."""
-    from safetensors import SafetensorError
-    from safetensors.numpy import load
-
-    try:
-        body = folder.read(name)
-        if f"-{_digest(body)}." not in name:
-            raise ValueError("its checksum is wrong")
-        length = int.from_bytes(body[:8], "little")
-        header = json.loads(json.loads(body[8 : 8 + length])["__metadata__"][_KEY])
-        version = int(header["format_version"])
-        if version > FORMAT_VERSION:
-            raise CheckpointError(
-                f"{folder.url}/{name} has checkpoint format {version}, and this version of streamgmm reads up to "
-                f"{FORMAT_VERSION}: upgrade streamgmm, or begin anew with resume='never'"
-            )
-        return {**header, "values": decoded(header["values"], load(body))}
-    except (SafetensorError, KeyError, TypeError, ValueError, OSError) as error:
-        if isinstance(error, OSError) and not folder.is_local:
-            # A store that can't be reached is not an empty one.
-            raise
-        if isinstance(error, CheckpointError):
-            raise
-        _warn(f"{folder.url}/{name} is damaged ({error}) and is left out; the fit goes on from what was kept before")
-        return None
-
-
-def _warn(message: str) -> None:
-    warnings.warn(message, CheckpointWarning, stacklevel=8)
+        warn(f"{folder.url}: what the first reading gave is damaged or missing; the fit begins anew")
 
 
 def _differences(header: dict[str, Any], checkpoint: Checkpoint) -> list[str]:
@@ -335,7 +296,3 @@ def _differences(header: dict[str, Any], checkpoint: Checkpoint) -> list[str]:
 
 def _reading(number: int) -> str:
     return f"reading-{number:06d}"
-
-
-def _digest(body: bytes) -> str:
-    return hashlib.sha256(body).hexdigest()[:16]

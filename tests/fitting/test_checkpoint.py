@@ -307,7 +307,7 @@ def test_what_is_damaged_is_left_out(store, what, damage, tmp_path):
 def test_a_later_format_is_refused(store, tmp_path, monkeypatch):
     from streamgmm.fitting import checkpoint
 
-    monkeypatch.setattr(checkpoint, "FORMAT_VERSION", 2)
+    monkeypatch.setattr("streamgmm.fitting.checkpoint_file.FORMAT_VERSION", 2)
     left_after(store, tmp_path / "c", 1)
     monkeypatch.undo()
     with pytest.raises(CheckpointError, match=r"format 2.*upgrade"):
@@ -441,3 +441,10 @@ def test_killed_at_ten_random_moments(store, tmp_path):
             process.kill()
         subprocess.run(command(store, folder, output), check=True)
         assert bits(load(output), tmp_path) == expected
+
+
+def test_a_folder_inside_the_store_is_refused(store):
+    """The store would change with every reading."""
+    with pytest.raises(CheckpointError, match="is inside of"):
+        mixture(checkpoint=f"{store}/checkpoint").fit(store)
+    assert not os.path.exists(f"{store}/checkpoint")
