@@ -305,7 +305,6 @@ def test_what_is_damaged_is_left_out(store, what, damage, tmp_path):
 
 
 def test_a_later_format_is_refused(store, tmp_path, monkeypatch):
-    from streamgmm.fitting import checkpoint
 
     monkeypatch.setattr("streamgmm.fitting.checkpoint_file.FORMAT_VERSION", 2)
     left_after(store, tmp_path / "c", 1)
