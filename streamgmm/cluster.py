@@ -140,7 +140,7 @@ def _result(future: Future, patience: float) -> Any:
     try:
         return future.result(timeout=patience)
     except OSError as error:
-        if future.status == "error" and not isinstance(error, TimeoutError):
+        if future.status == "error":
             raise _TaskError from error
         raise
 

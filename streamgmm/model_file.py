@@ -19,8 +19,9 @@ from streamgmm.estimator import GaussianMixture
 from streamgmm.exceptions import ModelFileError
 from streamgmm.fitting.stopping import StopReason
 from streamgmm.mixture.families import FAMILIES
-from streamgmm.rows.replacing import check_output, is_url, local_path
-from streamgmm.storage import Folder, replace_file
+from streamgmm.retries import Retries
+from streamgmm.rows.replacing import check_output, is_url, local_path, opened_place
+from streamgmm.storage import FINAL, replace_file
 
 FORMAT_VERSION = 1
 _KEY = "streamgmm"
@@ -79,8 +80,8 @@ def save(model: GaussianMixture, path: str | os.PathLike[str]) -> None:
     arrays = {name: np.ascontiguousarray(getattr(model, f"{name}_"), dtype=np.float64) for name in _ARRAYS}
     data = serialise(arrays, metadata={_KEY: json.dumps(header, sort_keys=True)})
     if is_url(path):
-        folder, _, name = path.rpartition("/")
-        Folder(folder).write(name, data)
+        filesystem, place = opened_place(path)
+        Retries.configured().call(lambda: filesystem.pipe_file(place, data), final=FINAL)
     else:
         replace_file(Path(local_path(path)).absolute(), data)
 
@@ -145,11 +146,14 @@ def _read(path: str) -> tuple[dict[str, Any], dict[str, Any]]:
 
 def _bytes(path: str) -> bytes:
     if is_url(path):
-        folder, _, name = path.rpartition("/")
+        filesystem, place = opened_place(path)
         try:
-            return Folder(folder).read(name)
+            data: bytes = Retries.configured().call(lambda: filesystem.cat_file(place), final=FINAL)
         except FileNotFoundError:
             raise ModelFileError(f"there is no model file {path}") from None
+        except Exception as error:  # those of the object stores' libraries among them
+            raise ModelFileError(f"{path} can't be read: {str(error) or type(error).__name__}") from error
+        return data
     path = local_path(path)
     if not os.path.isfile(path):
         raise ModelFileError(f"there is no model file {path}")

@@ -32,7 +32,8 @@ if TYPE_CHECKING:
     from dask.delayed import Delayed
     from distributed import Client
 
-#: Parts of a pass that come to this process one by one.
+#: Parts of a pass that come to this process one by one. Of rows of an unknown number there is one: each may hold a
+#: whole sample, since none can tell its share.
 _MOST_PARTS = 64
 
 
@@ -166,12 +167,13 @@ def run_pass(rows: Rows, leaf: Leaf, parameters: Any, parts: Parts | None = None
         node = dask.delayed(parameters, pure=False, traverse=False)
         combine = dask.delayed(add_up, pure=False, traverse=False)
         nodes = rows.leaves(_OneThread(leaf), node, together=together)
-        while len(nodes) > _MOST_PARTS:
+        while len(nodes) > most_parts:
             nodes = level(nodes, combine)
         return nodes
 
+    most_parts = 1 if rows.n_rows is None else _MOST_PARTS
     n_parts = -(-rows.n_tasks // together)
-    while n_parts > _MOST_PARTS:
+    while n_parts > most_parts:
         n_parts = -(-n_parts // GROUP)
     arriving = Arriving(n_parts)
     for number, value in parts.found.items():

@@ -27,10 +27,12 @@ class _Write:
 
     def __call__(self, blocks: Iterable[Block], parameters: MixtureParameters) -> int:
         # One write for a task's range: the blocks of a range need not end where a chunk of the store does.
-        first, *others = blocks
-        parts = [self.predict.block(block, parameters) for block in (first, *others)]
+        parts, starts = [], []
+        for block in blocks:
+            starts.append(block.start)
+            parts.append(self.predict.block(block, parameters))
         values = np.concatenate(parts)
-        self.store.write(first.start, values)
+        self.store.write(starts[0], values)
         return len(values)
 
 

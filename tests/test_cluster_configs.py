@@ -5,6 +5,7 @@ import importlib.util
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from importlib import resources
@@ -58,7 +59,8 @@ if __name__ == "__main__":
 
 def test_a_cluster_starts_with_it(tmp_path):
     (tmp_path / "start.py").write_text(_START)
-    environment = {**os.environ, "DASK_CONFIG": str(DASK)}
+    # A copy: packages that have settings of their own write them into that folder.
+    environment = {**os.environ, "DASK_CONFIG": str(shutil.copytree(DASK, tmp_path / "dask"))}
     command = [sys.executable, str(tmp_path / "start.py")]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True, timeout=120)
     assert done.stdout.strip() == "['1', '2']"

@@ -30,7 +30,8 @@ CLUSTERS = {
 
 def cluster_of(system: str) -> object:
     """Return a cluster without jobs; its settings are those of jobqueue.yaml."""
-    dask.config.refresh(paths=[str(HERE.parent / "dask"), str(HERE)])
+    # What is in ~/.config/dask and the like comes last, and wins.
+    dask.config.refresh(paths=[str(HERE.parent / "dask"), str(HERE), *dask.config.paths])
     module = importlib.import_module("dask_jobqueue.local" if system == "local" else "dask_jobqueue")
     settings = {}
     if system == "local":

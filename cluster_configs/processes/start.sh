@@ -29,4 +29,5 @@ dask scheduler --port "$port" --no-dashboard & pids+=($!)
 for _ in $(seq "${1:-$(nproc)}"); do
   worker "tcp://127.0.0.1:$port" "${2:-2GB}" & pids+=($!)
 done
-wait -n
+# Workers may come and go; it is over when the scheduler is.
+wait "${pids[0]}"

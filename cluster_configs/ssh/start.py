@@ -41,7 +41,8 @@ def main() -> None:
     connect = {"port": options.port, **{name: value for name, value in given.items() if value is not None}}
     if options.key is not None:
         connect["client_keys"] = [options.key]
-    dask.config.refresh(paths=[str(CONFIGURATION.parent)])
+    # What is in ~/.config/dask and the like comes last, and wins.
+    dask.config.refresh(paths=[str(CONFIGURATION.parent), *dask.config.paths])
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     with SSHCluster(
         hosts_of(options.hosts),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import warnings
@@ -100,17 +101,28 @@ def running_on(scheduler: str, workers: int | None, memory_limit: str | None) ->
         yield
 
 
+class _Terminated(SystemExit):
+    """What SIGTERM raises wherever the main thread is."""
+
+
 @contextmanager
 def ended_by_sigterm(message: str) -> Iterator[None]:
     """Let SIGTERM end what runs as an error would, everything closed, and exit with 143 as shells expect it."""
+    code = 128 + signal.SIGTERM
 
     def end(*_: Any) -> None:
         click.echo(f"streamgmm: {message}", err=True)
-        sys.exit(128 + signal.SIGTERM)
+        raise _Terminated(code)
 
     before = signal.signal(signal.SIGTERM, end)
     try:
         yield
+    except _Terminated:
+        # Everything is closed. A thread that waits for a store, or one that was being started when the signal came, would
+        # keep the interpreter from ending.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
     finally:
         signal.signal(signal.SIGTERM, before)
 

@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 
 from streamgmm import __version__
-from streamgmm.exceptions import CheckpointError
+from streamgmm.exceptions import CheckpointError, DataChangedError, RowsError
 from streamgmm.fitting.checkpoint_file import decoded_file, digest, encoded_file, warn
 from streamgmm.fitting.e_step_pass import RowsInMemory
 from streamgmm.fitting.preparation import Preparation, Settings
@@ -67,6 +67,11 @@ class Progress:
     states: tuple[State, ...]
     n_readings: int
     costs: tuple[PassCost, ...]
+
+    @property
+    def stopped(self) -> bool:
+        """Whether every candidate has stopped."""
+        return all(state.stop_reason is not None for state in self.states)
 
     @property
     def finished(self) -> bool:
@@ -118,6 +123,8 @@ class Checkpoint:
     progress: Progress | None = None
     seed: int | None = None
     _seed_now: int = 0
+    _rows: Rows | None = None
+    _version: str | None = None
     _start_name: str = ""
     _found_parts: dict[str, dict[int, Any]] = field(default_factory=dict)
     _new_parts: list[tuple[int, Any]] = field(default_factory=list)
@@ -154,10 +161,18 @@ class Checkpoint:
 
     def keep_parts(self) -> None:
         """Keep the parts that have come of the reading that goes on."""
-        if self._new_parts:
+        # What was read of a store that has changed is of no fit.
+        if self._new_parts and (self._rows is None or self._rows.stored_version() == self._version):
             self._n_part_files += 1
             self._keep(f"part-{self._n_part_files:06d}", (self._of, self._seed_now, tuple(self._new_parts)))
         self._new_parts, self._kept_at = [], time.monotonic()
+
+    def drop_parts(self) -> None:
+        """Forget what has come of the reading that goes on."""
+        self._new_parts = []
+        for name in self.lock.folder.names():
+            if _NAME.fullmatch(name) and name.startswith("part"):
+                self.lock.folder.remove(name)
 
     def _remove_all_but(self, kept: list[str]) -> None:
         self._new_parts = []
@@ -209,14 +224,19 @@ def opened(url: str, rows: Rows, settings: Settings, *, seed_given: bool, resume
         for name in lock.folder.names():
             if _PARTIAL.fullmatch(name):
                 lock.folder.remove(name)
-        checkpoint = Checkpoint(lock, data, described, _seed_now=settings.seed)
+        checkpoint = Checkpoint(
+            lock, data, described, _seed_now=settings.seed, _rows=rows, _version=rows.stored_version()
+        )
         if resume != "never":
             _read(checkpoint, must=resume == "must")
         try:
             yield checkpoint
+        except DataChangedError:
+            checkpoint.drop_parts()
+            raise
         except BaseException:
             # What has come of a reading since its parts were last kept; the error is what matters.
-            with suppress(CheckpointError):
+            with suppress(CheckpointError, RowsError):
                 checkpoint.keep_parts()
             raise
 
@@ -266,7 +286,11 @@ def _read(checkpoint: Checkpoint, *, must: bool) -> None:
             )
         return
     others = [values for name, values in found.items() if name not in mine]
-    ended = bool(readings) and Progress(*readings[0]["values"]).finished
+    ended = False
+    if readings:
+        last, other_rows = Progress(*readings[0]["values"]), readings[0]["data"] != checkpoint.data
+        # One that stopped at max_iter could go on, with its own rows.
+        ended = last.finished or (last.stopped and other_rows)
     if others and (must or not ended):
         which = "another fit" if ended else "another fit that has not ended"
         raise CheckpointError(

@@ -21,6 +21,8 @@ from streamgmm.rows.kept import KeptRows
 from streamgmm.rows.plan import HERE, Machine, Plan, Speed, plan
 from streamgmm.threads import n_threads
 
+#: Tasks that are looked into for one with rows.
+_MOST_PROBES = 8
 #: Seconds that a task costs the scheduler.
 _TASK_SECONDS = 2e-3
 
@@ -80,8 +82,13 @@ def probed(projected: Plan, rows: Rows, settings: Settings) -> Plan:
     RowsError
         If it can't be read.
     """
-    one = rows.one_task(rows.n_tasks // 2)
-    x = run_pass(rows.one_task(0), _FirstRows(max(settings.n_components, 1000)), None).x
+    # A part of a Dask collection may be empty.
+    candidates = (number % rows.n_tasks for number in range(rows.n_tasks // 2, rows.n_tasks // 2 + _MOST_PROBES))
+    looked_into = (rows.one_task(number) for number in candidates)
+    found = ((one, run_pass(one, _FirstRows(settings.n_components), None).x) for one in looked_into)
+    one, x = next(((one, x) for one, x in found if len(x)), (None, None))
+    if one is None or x is None:
+        return projected
     model = _model_of(x, settings)
     # The first reading comes from the store, the second perhaps from the system's cache; the first computation compiles
     # the kernels, where that has not been done.
@@ -105,10 +112,9 @@ class _FirstRows:
         self.n = n
 
     def __call__(self, blocks: Iterable[Block], _: object) -> _Rows:
-        for block in blocks:
-            x = np.asarray(block.x[: self.n], dtype=np.float64)
-            return _Rows(x[np.isfinite(x).all(axis=1)])
-        raise RuntimeError("a task had no rows")
+        first = next(iter(blocks))
+        x = np.asarray(first.x[: max(self.n, 1000)], dtype=np.float64)
+        return _Rows(x[np.isfinite(x).all(axis=1)])
 
 
 class _Rows:
@@ -120,8 +126,6 @@ def _model_of(x: Floats, settings: Settings) -> PassModel:
     """Return a mixture as wide as some rows: what an E-step costs does not depend on more."""
     family = FAMILIES[settings.covariance_type]
     n_components, n_features = settings.n_components, x.shape[1]
-    if len(x) == 0:
-        x = np.zeros((1, n_features))
     frame = family.frame(x.mean(axis=0), np.cov(x.T, bias=True).reshape(n_features, n_features))
     means = np.resize(frame.points_to_frame(x), (n_components, n_features))
     identity = family.identity(n_features)

@@ -43,6 +43,10 @@ class Block:
     sample_weight: npt.NDArray[Any] | None
     start: int
 
+    def __sizeof__(self) -> int:
+        # By which Dask weighs what its workers keep, and what it would cost to move it.
+        return 64 + int(self.x.nbytes) + (0 if self.sample_weight is None else int(self.sample_weight.nbytes))
+
 
 @dataclass(frozen=True)
 class RowRange:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from streamgmm.rows.base import Block, Leaf, Rows
 from streamgmm.tree import add_up, level
@@ -60,7 +63,8 @@ class KeptRows(Rows):
 
 
 def _read(blocks: Iterable[Block], _: object) -> tuple[Block, ...]:
-    return tuple(blocks)
+    # A block that is mapped from a file, or is a view of more rows than its own, would not be kept by itself.
+    return tuple(replace(block, x=block.x if block.x.flags.owndata else np.array(block.x)) for block in blocks)
 
 
 def _apply(leaf: Leaf, blocks: tuple[Block, ...], parameters: Any) -> Any:

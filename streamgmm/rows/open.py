@@ -10,6 +10,7 @@ import numpy as np
 
 from streamgmm.exceptions import RowsError
 from streamgmm.rows.base import RandomAccessRows, Rows, check_sample_weight
+from streamgmm.rows.reading import Reading
 
 _KINDS = (
     "a NumPy array, a pandas DataFrame, a pyarrow Table, a zarr.Array, a Dask array or DataFrame, or the path of a "
@@ -108,7 +109,8 @@ def _opened(
 
 def _has_columns(source: Any, kind: str) -> bool:
     if isinstance(source, (str, os.PathLike)):
-        return _kind_of_path(os.fspath(source)) == "parquet"
+        path = os.fspath(source)
+        return Reading.of(path).call(lambda: _kind_of_path(path), path) == "parquet"
     return kind in ("pyarrow", "dask.dataframe")
 
 
@@ -143,7 +145,7 @@ def _open_path(
     if "://" not in path:
         # Workers may run in another folder.
         path = os.path.abspath(path)
-    kind = _kind_of_path(path)
+    kind = Reading.of(path).call(lambda: _kind_of_path(path), path)
     if kind == "parquet":
         from streamgmm.rows.parquet import ParquetRows
 

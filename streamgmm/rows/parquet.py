@@ -13,7 +13,7 @@ import numpy as np
 from streamgmm.exceptions import RowsError
 from streamgmm.rows.ahead import read_ahead
 from streamgmm.rows.base import Block, RandomAccessRows, RowRange
-from streamgmm.rows.cut import PIECE_BYTES, STORED_TASK_BYTES, check_piece, fits, task_bytes
+from streamgmm.rows.cut import COPIES, PIECE_BYTES, STORED_TASK_BYTES, check_piece, fits, task_bytes
 from streamgmm.rows.fingerprint import digest, digest_of_files
 from streamgmm.rows.reading import Reading
 from streamgmm.rows.tables import ArrowLayout
@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
 #: Rows decoded at a time out of a row group, at most.
 _BATCH_ROWS = 131_072
+#: Encoded bytes of a column read at a time from a local file. (A row group of 256 MB took 69 MB so, instead of 300, and
+#: half of the time.)
+_BUFFER_BYTES = 2**20
 
 
 @dataclass(frozen=True)
@@ -33,6 +36,7 @@ class RowGroup:
     path: str
     index: int
     n_rows: int
+    n_bytes: int
     partition: tuple[tuple[str, Any], ...]
 
 
@@ -59,15 +63,15 @@ class ParquetRows(RandomAccessRows):
         weight_column: str | None = None,
         memory_limit: int | None = None,
     ) -> None:
-        dataset, schema, partition_names = _discover(path)
+        self._reading = Reading.of(path)
+        dataset, schema, partition_names = self._reading.call(lambda: _discover(path), path)
         if columns is None:
             file_schema = schema
         else:
             file_schema = _with_partition_keys(schema, dataset.schema, partition_names, columns)
         self.description = path
-        self._reading = Reading.of(path)
         self._layout = ArrowLayout.of_schema(file_schema, columns, weight_column, path)
-        self._groups = _row_groups(dataset, schema, self._layout, partition_names)
+        self._groups = self._reading.call(lambda: _row_groups(dataset, schema, self._layout, partition_names), path)
         self._starts = [0, *accumulate(group.n_rows for group in self._groups)]
         self.n_rows, self.n_features = self._starts[-1], self._layout.n_features
         if self.n_rows == 0:
@@ -84,7 +88,8 @@ class ParquetRows(RandomAccessRows):
         piece_bytes = self._batch_rows * row_bytes
         check_piece(piece_bytes, memory_limit, self.description)
         self._ahead = self._reading.remote and fits(2 * piece_bytes, memory_limit)
-        self.piece_bytes = (2 if self._ahead else 1) * piece_bytes
+        encoded = max(group.n_bytes for group in self._groups) if self._reading.remote else 0
+        self.piece_bytes = (2 if self._ahead else 1) * piece_bytes + encoded // COPIES
         ranges: list[RowRange] = []
         start = 0
         for stop, following in zip(self._starts[1:], [*self._starts[2:], None], strict=True):
@@ -138,7 +143,10 @@ class ParquetRows(RandomAccessRows):
 
         partition = dict(group.partition)
         names = [c for c in self._layout.read_columns if c not in partition]
-        with fsspec.open(group.path, "rb") as file, pq.ParquetFile(file) as parquet:
+        # From a file here, a megabyte of each column at a time; from elsewhere a row group's columns as a whole, which
+        # takes fewer requests.
+        options = {} if self._reading.remote else {"buffer_size": _BUFFER_BYTES, "pre_buffer": False}
+        with fsspec.open(group.path, "rb") as file, pq.ParquetFile(file, **options) as parquet:
             batches = parquet.iter_batches(self._batch_rows, row_groups=[group.index], columns=names, use_threads=False)
             for batch in batches:
                 table = pa.Table.from_batches([batch])
@@ -211,12 +219,12 @@ def _row_groups(
                         f"column {column!r} is {found} in {fragment.path} and {schema.field(column).type} in the first "
                         "file: write the files with one schema"
                     )
-            rows = [(g.id, g.num_rows) for g in fragment.row_groups]
+            rows = [(g.id, g.num_rows, g.total_byte_size) for g in fragment.row_groups]
         except KeyError:
             raise RowsError(f"{fragment.path} has no column {column!r}, which the first file has") from None
         except (pa.ArrowInvalid, OSError) as error:
             raise RowsError(f"{fragment.path} can't be read as Parquet: {error}") from error
         keys = pads.get_partition_keys(fragment.partition_expression)
         partition = tuple((k, v) for k, v in keys.items() if k in layout.read_columns and k in partition_names)
-        groups.extend(RowGroup(unstrip(fragment.path), index, n_rows, partition) for index, n_rows in rows)
+        groups.extend(RowGroup(unstrip(fragment.path), *of_group, partition) for of_group in rows)
     return groups

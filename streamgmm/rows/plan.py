@@ -205,15 +205,15 @@ def plan(
     # What tasks have drawn, by value and by place, stays with the workers until it is fetched.
     of_rows = machine.threads_per_worker * per_thread + 2 * drawn // max(1, machine.n_workers)
     n_bytes = None if rows.n_rows is None else rows.n_rows * rows.n_features * rows.dtype.itemsize
+    weights = 0 if rows.n_rows is None else 8 * rows.n_rows
     kept = persist is True and not rows.in_memory
     if persist == "auto" and n_bytes is not None and rows.n_rows != sample_rows:
-        kept = 0 < _ROOM_TO_KEEP * n_bytes <= machine.free_memory
-    if kept:
-        of_rows += (n_bytes or 0) // max(1, machine.n_workers)
+        kept = 0 < _ROOM_TO_KEEP * (n_bytes + weights) <= machine.free_memory
+    kept_bytes = ((n_bytes or 0) + weights) if kept else 0
+    of_rows += kept_bytes // max(1, machine.n_workers)
     worker_bytes = PROCESS_BYTES + of_rows
     driver_bytes = PROCESS_BYTES + _SAMPLE_COPIES * drawn + 64 * statistics_bytes
     if machine.description == HERE:
-        kept_bytes = (n_bytes or 0) if kept else 0
         worker_bytes = driver_bytes = driver_bytes + machine.threads_per_worker * per_thread + kept_bytes
     return Plan(
         rows.description,

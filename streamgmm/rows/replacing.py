@@ -79,22 +79,32 @@ def _replaced_files(path: str) -> Iterator[str]:
     target = Path(path).absolute()
     mark = uuid.uuid4().hex[:8]
     temporary = target.with_name(f".{target.stem}-{mark}.partial{target.suffix}")
+    old = target.with_name(f".{target.stem}-{mark}.old{target.suffix}")
     try:
         yield str(temporary)
-        if target.is_dir() and not target.is_symlink():
-            # A folder can't be replaced in one step: move the old one aside first.
-            old = target.with_name(f".{target.stem}-{mark}.old{target.suffix}")
+        # A file replaces a file in one step. Where one of both is a folder, the old one is moved aside first.
+        aside = os.path.lexists(target) and (temporary.is_dir() or target.is_dir())
+        if aside:
             os.rename(target, old)
-            os.rename(temporary, target)
-            shutil.rmtree(old)
-        else:
+        try:
             os.replace(temporary, target)
+        except BaseException:
+            if aside:
+                os.rename(old, target)
+            raise
     except BaseException:
-        if temporary.is_dir():
-            shutil.rmtree(temporary, ignore_errors=True)
-        else:
-            temporary.unlink(missing_ok=True)
+        _delete(temporary)
         raise
+    _delete(old)
+
+
+def _delete(path: Path) -> None:
+    """Delete a file, a link, or a folder with all that is in it; what can't be deleted stays."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+        return
+    with suppress(OSError):
+        path.unlink()
 
 
 @contextmanager

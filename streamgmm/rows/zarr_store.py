@@ -120,8 +120,10 @@ def open_zarr(path: str, *, memory_limit: int | None = None) -> ZarrRows:
     import zarr
 
     try:
-        node = Retries.configured().call(lambda: zarr.open(path, mode="r"), final=_NOT_ZARR)
-    except (*_NOT_ZARR, OSError) as error:
+        node = Retries.configured().call(lambda: zarr.open(path, mode="r"), final=(*_NOT_ZARR, MemoryError))
+    except MemoryError:
+        raise
+    except Exception as error:  # those of the object stores' libraries among them
         raise RowsError(f"{path} can't be opened as a Zarr array: {error}") from error
     if isinstance(node, zarr.Array):
         return ZarrRows(node, description=path, path=path, memory_limit=memory_limit)

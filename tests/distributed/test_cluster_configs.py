@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -51,7 +52,15 @@ def fit_by_command(store, address, folder):
 
 def test_processes_by_hand(store, expected, tmp_path):
     port = free_port()
-    environment = {**os.environ, "PORT": str(port), "PATH": f"{os.path.dirname(sys.executable)}:{os.environ['PATH']}"}
+    path = f"{os.path.dirname(sys.executable)}:{os.environ['PATH']}"
+    # A copy: packages that have settings of their own write them into that folder.
+    config = str(shutil.copytree(CONFIGS / "dask", tmp_path / "dask"))
+    environment = {
+        **os.environ,
+        "DASK_CONFIG": config,
+        "PORT": str(port),
+        "PATH": f"{os.path.dirname(sys.executable)}:{os.environ['PATH']}",
+    }
     started = subprocess.Popen([CONFIGS / "processes" / "start.sh", "2", "1GB"], env=environment)
     try:
         assert fit_by_command(store, f"tcp://127.0.0.1:{port}", tmp_path) == expected

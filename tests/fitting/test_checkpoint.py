@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 import uuid
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -16,7 +17,7 @@ import pytest
 import zarr
 
 from streamgmm import GaussianMixture, load, save
-from streamgmm.exceptions import CheckpointError, CheckpointInUseError, CheckpointWarning, InputError
+from streamgmm.exceptions import CheckpointError, CheckpointInUseError, CheckpointWarning, DataChangedError, InputError
 from streamgmm.fitting import checkpoint, run_lock
 from streamgmm.fitting.run_lock import LOCK
 from streamgmm.rows.open import open_rows
@@ -447,3 +448,31 @@ def test_a_folder_inside_the_store_is_refused(store):
     with pytest.raises(CheckpointError, match="is inside of"):
         mixture(checkpoint=f"{store}/checkpoint").fit(store)
     assert not os.path.exists(f"{store}/checkpoint")
+
+
+def test_parts_of_a_store_that_changed_are_not_kept(store, tmp_path, monkeypatch):
+    """They would be taken for those of the store as it was, once it is as it was again."""
+    chunk = f"{store}/c/9/0"
+    whole, times = Path(chunk).read_bytes(), os.stat(chunk)
+    expected = bits(mixture().fit(store), tmp_path)
+    monkeypatch.setattr(checkpoint, "PART_SECONDS", 0.0)
+    reads = Reads(monkeypatch)
+
+    def change(_state):
+        shutil.copy(f"{store}/c/8/0", chunk)
+
+    with pytest.raises(DataChangedError):
+        mixture(checkpoint=tmp_path / "c", callback=change).fit(store)
+    assert reads.n > 4
+    assert not list((tmp_path / "c").glob("part-*"))
+    Path(chunk).write_bytes(whole)
+    os.utime(chunk, ns=(times.st_atime_ns, times.st_mtime_ns))
+    assert bits(mixture(checkpoint=tmp_path / "c", resume="must").fit(store), tmp_path) == expected
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_other_rows_take_the_place_of_a_fit_that_stopped_at_max_iter(store, rng, tmp_path):
+    """A nightly job keeps its folder, whatever the night before was stopped by."""
+    mixture(checkpoint=tmp_path / "c", max_iter=2).fit(store)
+    zarr.create_array(store, data=clusters(rng, n_rows=30_000, n_features=4), chunks=(3000, 4), overwrite=True)
+    assert mixture(checkpoint=tmp_path / "c").fit(store).converged_

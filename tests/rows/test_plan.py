@@ -80,7 +80,7 @@ def test_what_does_not_fit_is_refused_with_the_numbers(store):
     assert planned(rows, Machine("a cluster", 2, 16, GB)).worker_bytes > few
     assert planned(rows, Machine("a cluster", 2, 2, GB), n_components=5000).worker_bytes > few
     kept = planned(rows, Machine("a cluster", 2, 2, GB), persist=True)
-    assert kept.worker_bytes == few + rows.n_rows * 32 // 2
+    assert kept.worker_bytes == few + rows.n_rows * (32 + 8) // 2
 
 
 def test_a_fit_is_refused_before_it_reads(store, monkeypatch):
@@ -92,7 +92,7 @@ def test_a_fit_is_refused_before_it_reads(store, monkeypatch):
 
 def test_rows_stay_where_there_is_twice_the_room(store):
     rows = open_rows(store)
-    n_bytes = rows.n_rows * 32
+    n_bytes = rows.n_rows * (32 + 8)  # with weights, where there are any
     for free, kept in ((2 * n_bytes, True), (2 * n_bytes - 1, False), (0, False)):
         found = planned(rows, Machine("a cluster", 2, 2, GB, free), persist="auto")
         assert found.kept is kept
@@ -131,3 +131,35 @@ def test_threads_are_as_many_as_the_limit_has_room_for(store):
         assert _most_threads(rows) == 3
         rows.memory_limit = None
         assert _most_threads(rows) == 16
+
+
+def test_dask_weighs_kept_rows_as_what_they_are(x):
+    from dask.sizeof import sizeof
+
+    from streamgmm.rows.base import Block
+
+    block = Block(x, np.ones(len(x)), 0)
+    assert sizeof((block,)) > x.nbytes + 8 * len(x)
+
+
+def test_rows_that_are_mapped_are_read_when_they_are_kept(x, tmp_path):
+    from streamgmm.rows.kept import KeptRows
+
+    np.save(tmp_path / "x.npy", x)
+    rows = KeptRows(open_rows(str(tmp_path / "x.npy")))
+    nothing = dask.delayed(None)
+    before = dask.compute(*rows.leaves(_total, nothing))
+    np.save(tmp_path / "x.npy", 2 * x)
+    assert dask.compute(*rows.leaves(_total, nothing)) == before
+
+
+def _total(blocks, _parameters):
+    return sum(float(block.x.sum()) for block in blocks)
+
+
+def test_a_plan_looks_for_a_part_with_rows(x):
+    frame = da.from_array(x, chunks=(2000, 4)).to_dask_dataframe(columns=list("abcd"))
+    limit = np.sort(x[:2000, 0])[1000]
+    some = frame[(frame.a < limit) & (frame.index < 2000)]  # all other partitions are empty
+    assert GaussianMixture(2).plan(some).speed is not None
+    assert GaussianMixture(2).plan(frame[frame.a > 1e9]).speed is None

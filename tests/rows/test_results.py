@@ -1,5 +1,6 @@
 """Results are written whole or not at all, in whole chunks, in the order of the rows."""
 
+import os
 import tempfile
 from itertools import pairwise
 
@@ -109,3 +110,37 @@ def test_mistakes_are_named(model, x, tmp_path):
 
     with pytest.raises(InputError, match="Dask collection"):
         write_predictions(model, da.from_array(x), str(tmp_path / "out.zarr"))
+
+
+@pytest.mark.parametrize("there", ["a file", "a folder", "a link to a folder"])
+@pytest.mark.parametrize("suffix", [".zarr", ".parquet"])
+def test_whatever_was_there_is_replaced(there, suffix, model, x, tmp_path):
+    output = tmp_path / f"out{suffix}"
+    if there == "a file":
+        output.write_bytes(b"old")
+    else:
+        (tmp_path / "elsewhere").mkdir()
+        (tmp_path / "elsewhere" / "old").write_bytes(b"old")
+        (tmp_path / "elsewhere").rename(output) if there == "a folder" else output.symlink_to(tmp_path / "elsewhere")
+    assert write_predictions(model, x, str(output), overwrite=True) == len(x)
+    assert output.is_dir()
+    assert not output.is_symlink()
+    assert not (output / "old").exists()
+    assert there != "a link to a folder" or (tmp_path / "elsewhere" / "old").exists()
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_what_was_there_stays_where_the_new_one_cannot_come(tmp_path, monkeypatch):
+    from streamgmm.rows import replacing
+
+    (tmp_path / "out.zarr").mkdir()
+    (tmp_path / "out.zarr" / "old").write_bytes(b"old")
+
+    def fail(*_):
+        raise PermissionError("no")
+
+    monkeypatch.setattr(replacing.os, "replace", fail)
+    with pytest.raises(PermissionError), replacing.replaced_whole(str(tmp_path / "out.zarr")) as temporary:
+        os.mkdir(temporary)
+    assert (tmp_path / "out.zarr" / "old").exists()
+    assert [path.name for path in tmp_path.iterdir()] == ["out.zarr"]
