@@ -118,8 +118,8 @@ def ended_by_sigterm(message: str) -> Iterator[None]:
     try:
         yield
     except _Terminated:
-        # Everything is closed. A thread that waits for a store, or one that was being started when the signal came, would
-        # keep the interpreter from ending.
+        # Everything is closed. A thread that waits for a store, or one that was being started when the signal came,
+        # would keep the interpreter from ending.
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)

@@ -59,7 +59,7 @@ def test_processes_by_hand(store, expected, tmp_path):
         **os.environ,
         "DASK_CONFIG": config,
         "PORT": str(port),
-        "PATH": f"{os.path.dirname(sys.executable)}:{os.environ['PATH']}",
+        "PATH": path,
     }
     started = subprocess.Popen([CONFIGS / "processes" / "start.sh", "2", "1GB"], env=environment)
     try:
