@@ -8,11 +8,15 @@ Prints the scheduler's address: streamgmm fit ... --scheduler ADDRESS
 import argparse
 import signal
 import sys
+import time
 from pathlib import Path
+from typing import Any
 
 import dask
 from dask.distributed import SSHCluster
 
+#: Seconds before another attempt.
+WAITS = (1, 4)
 CONFIGURATION = Path(__file__).parent.parent / "dask" / "streamgmm.yaml"
 
 
@@ -23,6 +27,19 @@ def hosts_of(path: str) -> list[str]:
     if len(hosts) < 2:
         sys.exit(f"{path} names {len(hosts)} host(s); expected the scheduler's and at least one worker's")
     return hosts
+
+
+def started(hosts: list[str], **options: Any) -> SSHCluster:
+    """Start a cluster; servers that are asked for many connections at once may refuse some at first."""
+    for wait in (*WAITS, None):
+        try:
+            return SSHCluster(hosts, **options)
+        except Exception as error:  # asyncssh's, the system's, Dask's
+            if wait is None:
+                raise
+            print(f"no cluster yet ({error}); trying again in {wait} s", file=sys.stderr)
+            time.sleep(wait)
+    raise AssertionError("a last attempt returns or raises")
 
 
 def main() -> None:
@@ -44,7 +61,7 @@ def main() -> None:
     # What is in ~/.config/dask and the like comes last, and wins.
     dask.config.refresh(paths=[str(CONFIGURATION.parent), *dask.config.paths])
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    with SSHCluster(
+    with started(
         hosts_of(options.hosts),
         connect_options=connect,
         # One thread per process: a task uses one core, and a process that ends takes no other task with it.

@@ -225,7 +225,9 @@ def _searched(search: Search, rows: RowsInMemory) -> list[State]:
     for number, state in enumerate(finalists[: effort.n_improved]):
         if improved and n_steps < _STEPS_OF_GROWTH and search.n_init == 1:
             break
-        better, n_steps = _improved(search, state, part, seed=search.seed + number, n_steps=n_steps)
+        better, left = _improved(search, state, part, seed=search.seed + number, n_steps=n_steps)
+        # Restarts that were asked for have the steps of a search each.
+        n_steps = left if search.n_init == 1 else n_steps
         improved.append(better)
     # What was improved on may still be the better one on more rows.
     pool = close(problem, different(problem, [*improved, *finalists], part), part)
