@@ -25,16 +25,12 @@ from streamgmm.cluster import active_client, compute_on, workers_of
 from streamgmm.rows.base import Block, Leaf, RandomAccessRows, RowRange, Rows
 from streamgmm.rows.cut import COPIES
 from streamgmm.threads import n_threads, on_threads
-from streamgmm.tree import GROUP, Arriving, add_up, level, total
+from streamgmm.tree import GROUP, MOST_PARTS, Arriving, add_up, level, n_groups, total
 
 if TYPE_CHECKING:
     import dask.array as da
     from dask.delayed import Delayed
     from distributed import Client
-
-#: Parts of a pass that come to this process one by one. Of rows of an unknown number there is one: each may hold a
-#: whole sample, since none can tell its share.
-_MOST_PARTS = 64
 
 
 @dataclass(frozen=True)
@@ -171,10 +167,8 @@ def run_pass(rows: Rows, leaf: Leaf, parameters: Any, parts: Parts | None = None
             nodes = level(nodes, combine)
         return nodes
 
-    most_parts = 1 if rows.n_rows is None else _MOST_PARTS
-    n_parts = -(-rows.n_tasks // together)
-    while n_parts > most_parts:
-        n_parts = -(-n_parts // GROUP)
+    most_parts = 1 if rows.n_rows is None else MOST_PARTS
+    n_parts = n_groups(rows.n_tasks, most_parts)
     arriving = Arriving(n_parts)
     for number, value in parts.found.items():
         arriving.put(number, value)
@@ -207,7 +201,7 @@ def _together(rows: Rows, client: Client | None) -> int:
     A task costs Dask a millisecond or two, and the tree adds up eight in any case.
     """
     # Parts must be the same on every cluster: of more tasks than that, eight are added up before they are a part.
-    if client is None or rows.n_tasks <= _MOST_PARTS:
+    if client is None or rows.n_tasks <= MOST_PARTS:
         return 1
     try:
         on_cluster = workers_of(client).n_threads

@@ -9,6 +9,9 @@ from typing import Any
 
 #: Values that one node of the tree adds up.
 GROUP = 8
+#: Parts of a pass that come to the process that runs it one by one. Of rows of an unknown number there is one: each may
+#: hold a whole sample, since none can tell its share.
+MOST_PARTS = 64
 
 
 def add_up(*values: Any) -> Any:
@@ -20,6 +23,13 @@ def add_up(*values: Any) -> Any:
 def level(values: Sequence[Any], combine: Callable[..., Any], size: int = GROUP) -> list[Any]:
     """Combine values in groups: one level of the tree."""
     return [combine(*values[start : start + size]) for start in range(0, len(values), size)]
+
+
+def n_groups(n: int, most: int) -> int:
+    """Return how many values are left at the first level of the tree that has no more than `most`."""
+    while n > most:
+        n = -(-n // GROUP)
+    return n
 
 
 def total(values: Sequence[Any]) -> Any:

@@ -9,6 +9,7 @@ from streamgmm.exceptions import MemoryLimitError
 from streamgmm.mixture.families import FAMILIES
 from streamgmm.rows.base import Rows
 from streamgmm.rows.cut import COPIES
+from streamgmm.tree import MOST_PARTS, n_groups
 
 #: Resident bytes of a worker that has imported what it needs and compiled its kernels, before it has read a row.
 PROCESS_BYTES = 400 * 10**6
@@ -19,6 +20,8 @@ _STATISTICS_PER_THREAD = 10
 #: How many times the drawn rows of a sample may be in memory where it is put together and a start is searched for:
 #: drawn by value and by place, on the way, in order, in the coordinates of the fit.
 _SAMPLE_COPIES = 8
+#: How many times what a part has drawn is in memory while it is fetched.
+_COPIES_ON_THE_WAY = 3
 #: Free memory of a cluster's workers, as a multiple of the rows', under which these stay there.
 _ROOM_TO_KEEP = 2
 #: Rows that are drawn for a sample, as a multiple of its size.
@@ -200,10 +203,14 @@ def plan(
     n_terms = len(FAMILIES[covariance_type].factor_pairs(rows.n_features)[0])
     statistics_bytes = 8 * n_components * n_terms * n_models
     sample_bytes = 8 * (rows.n_features + 2) * sample_rows
-    drawn = int(_DRAWN * sample_bytes)
+    complete = rows.n_rows is not None and sample_rows >= rows.n_rows
+    # Both by value and by place, where the sample is not all rows.
+    drawn = sample_bytes if complete else int(2 * _DRAWN * sample_bytes)
+    of_part = drawn // n_groups(rows.n_tasks, 1 if rows.n_rows is None else MOST_PARTS)
+    drawn_there = _COPIES_ON_THE_WAY * min(drawn, (machine.threads_per_worker + 1) * of_part)
     per_thread = COPIES * rows.piece_bytes + _SCRATCH_BYTES + _STATISTICS_PER_THREAD * statistics_bytes
-    # What tasks have drawn, by value and by place, stays with the workers until it is fetched.
-    of_rows = machine.threads_per_worker * per_thread + 2 * drawn // max(1, machine.n_workers)
+    # What a part has drawn stays with its worker until it is fetched.
+    of_rows = machine.threads_per_worker * per_thread + drawn_there
     n_bytes = None if rows.n_rows is None else rows.n_rows * rows.n_features * rows.dtype.itemsize
     weights = 0 if rows.n_rows is None else 8 * rows.n_rows
     kept = persist is True and not rows.in_memory
@@ -212,7 +219,7 @@ def plan(
     kept_bytes = ((n_bytes or 0) + weights) if kept else 0
     of_rows += kept_bytes // max(1, machine.n_workers)
     worker_bytes = PROCESS_BYTES + of_rows
-    driver_bytes = PROCESS_BYTES + _SAMPLE_COPIES * drawn + 64 * statistics_bytes
+    driver_bytes = PROCESS_BYTES + _SAMPLE_COPIES * int(_DRAWN * sample_bytes) + 64 * statistics_bytes
     if machine.description == HERE:
         worker_bytes = driver_bytes = driver_bytes + machine.threads_per_worker * per_thread + kept_bytes
     return Plan(
