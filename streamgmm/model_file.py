@@ -19,9 +19,8 @@ from streamgmm.estimator import GaussianMixture
 from streamgmm.exceptions import ModelFileError
 from streamgmm.fitting.stopping import StopReason
 from streamgmm.mixture.families import FAMILIES
-from streamgmm.retries import Retries
-from streamgmm.rows.replacing import check_output, is_url, local_path, opened_place
-from streamgmm.storage import FINAL, replace_file
+from streamgmm.rows.replacing import check_output, is_url, local_path
+from streamgmm.storage import opened_place, replace_file, retried
 
 FORMAT_VERSION = 1
 _KEY = "streamgmm"
@@ -81,7 +80,7 @@ def save(model: GaussianMixture, path: str | os.PathLike[str]) -> None:
     data = serialise(arrays, metadata={_KEY: json.dumps(header, sort_keys=True)})
     if is_url(path):
         filesystem, place = opened_place(path)
-        Retries.configured().call(lambda: filesystem.pipe_file(place, data), final=FINAL)
+        retried(lambda: filesystem.pipe_file(place, data))
     else:
         replace_file(Path(local_path(path)).absolute(), data)
 
@@ -148,11 +147,11 @@ def _bytes(path: str) -> bytes:
     if is_url(path):
         filesystem, place = opened_place(path)
         try:
-            data: bytes = Retries.configured().call(lambda: filesystem.cat_file(place), final=FINAL)
+            data: bytes = retried(lambda: filesystem.cat_file(place))
         except FileNotFoundError:
             raise ModelFileError(f"there is no model file {path}") from None
-        except Exception as error:  # those of the object stores' libraries among them
-            raise ModelFileError(f"{path} can't be read: {str(error) or type(error).__name__}") from error
+        except OSError as error:
+            raise ModelFileError(f"{path} can't be read: {error}") from error
         return data
     path = local_path(path)
     if not os.path.isfile(path):

@@ -81,7 +81,7 @@ class Retries:
                 return request()
             except final:
                 raise
-            except Exception:
+            except Exception:  # the libraries of object stores have errors of their own
                 if last:
                     raise
         raise AssertionError("a last attempt returns or raises")

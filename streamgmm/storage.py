@@ -32,13 +32,7 @@ class Folder:
 
     @cached_property
     def _place(self) -> tuple[Any, str]:
-        import fsspec
-
-        try:
-            filesystem, path = fsspec.core.url_to_fs(self.url)
-        except (ImportError, ValueError) as error:
-            raise InputError(f"{self.url} can't be opened: {error}") from error
-        return filesystem, str(path).rstrip("/")
+        return opened_place(self.url)
 
     @property
     def is_local(self) -> bool:
@@ -50,7 +44,7 @@ class Folder:
         filesystem, path = self._place
         filesystem.invalidate_cache(path)
         try:
-            found = _retried(lambda: filesystem.ls(path, detail=False))
+            found = retried(lambda: filesystem.ls(path, detail=False))
         except FileNotFoundError:
             return []
         return sorted(str(one).rstrip("/").rsplit("/", 1)[-1] for one in found)
@@ -63,7 +57,7 @@ class Folder:
         FileNotFoundError
         """
         filesystem, path = self._place
-        data: bytes = _retried(lambda: filesystem.cat_file(f"{path}/{name}"))
+        data: bytes = retried(lambda: filesystem.cat_file(f"{path}/{name}"))
         return data
 
     def write(self, name: str, data: bytes) -> None:
@@ -73,7 +67,7 @@ class Folder:
             replace_file(Path(path) / name, data)
         else:
             # An object appears when all of it has been sent.
-            _retried(lambda: filesystem.pipe_file(f"{path}/{name}", data))
+            retried(lambda: filesystem.pipe_file(f"{path}/{name}", data))
 
     def create(self, name: str, data: bytes) -> None:
         """Write a file that is not there yet; of several that try at once, one succeeds.
@@ -94,9 +88,9 @@ class Folder:
                 temporary.unlink(missing_ok=True)
             return
         filesystem.invalidate_cache(path)
-        if _retried(lambda: filesystem.exists(f"{path}/{name}")):
+        if retried(lambda: filesystem.exists(f"{path}/{name}")):
             raise FileExistsError(f"{self.url}/{name}")
-        _retried(lambda: filesystem.pipe_file(f"{path}/{name}", data, mode="create"))
+        retried(lambda: filesystem.pipe_file(f"{path}/{name}", data, mode="create"))
 
     def remove_if(self, name: str, data: bytes) -> bool:
         """Remove a file if it still holds what was read before; return whether it did.
@@ -125,7 +119,7 @@ class Folder:
         """Remove a file, where it is there."""
         filesystem, path = self._place
         try:
-            _retried(lambda: filesystem.rm_file(f"{path}/{name}"))
+            retried(lambda: filesystem.rm_file(f"{path}/{name}"))
         except FileNotFoundError:
             return
 
@@ -135,7 +129,24 @@ def _protocols(filesystem: Any) -> tuple[str, ...]:
     return (protocol,) if isinstance(protocol, str) else tuple(protocol)
 
 
-def _retried(request: Callable[[], Value]) -> Value:
+def opened_place(url: str) -> tuple[Any, str]:
+    """Return the file system of a URL and the place in it.
+
+    Raises
+    ------
+    InputError
+        If nothing opens such a URL.
+    """
+    import fsspec
+
+    try:
+        filesystem, place = fsspec.core.url_to_fs(url)
+    except (ImportError, ValueError) as error:
+        raise InputError(f"{url} can't be opened: {error}") from error
+    return filesystem, str(place).rstrip("/")
+
+
+def retried(request: Callable[[], Value]) -> Value:
     """Make a request again where it fails for a reason that may pass.
 
     Raises

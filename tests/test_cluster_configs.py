@@ -155,6 +155,7 @@ def errors_of_custom_resource(document):
     jsonschema = pytest.importorskip("jsonschema")
     found = importlib.util.find_spec("dask_kubernetes")
     if found is None:
+        # It needs packages that don't go with those of the object stores: CI installs it without them.
         pytest.skip("needs the operator's resource definitions: pip install --no-deps dask-kubernetes")
     helm = Path(found.origin).parent / "operator" / "deployment" / "helm" / "dask-kubernetes-operator" / "crds"
     definition = yaml.safe_load((helm / f"{document['kind'].lower()}.yaml").read_text())

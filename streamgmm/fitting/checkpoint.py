@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 
 from streamgmm import __version__
-from streamgmm.exceptions import CheckpointError, DataChangedError, RowsError
+from streamgmm.exceptions import CheckpointError, DataChangedError
 from streamgmm.fitting.checkpoint_file import decoded_file, digest, encoded_file, warn
 from streamgmm.fitting.e_step_pass import RowsInMemory
 from streamgmm.fitting.preparation import Preparation, Settings
@@ -109,6 +109,9 @@ class Checkpoint:
     lock : RunLock
     data, settings : dict
         What tells these rows, and this fit, from others.
+    rows : Rows
+    version : str or None
+        What changes when the store of the rows does, as it was when the folder was opened.
     start : Start or None
     progress : Progress or None
         Where to go on; None where there is nothing to go on from.
@@ -119,12 +122,12 @@ class Checkpoint:
     lock: RunLock
     data: dict[str, Any]
     settings: dict[str, Any]
+    rows: Rows
+    version: str | None
     start: Start | None = None
     progress: Progress | None = None
     seed: int | None = None
     _seed_now: int = 0
-    _rows: Rows | None = None
-    _version: str | None = None
     _start_name: str = ""
     _found_parts: dict[str, dict[int, Any]] = field(default_factory=dict)
     _new_parts: list[tuple[int, Any]] = field(default_factory=list)
@@ -162,7 +165,7 @@ class Checkpoint:
     def keep_parts(self) -> None:
         """Keep the parts that have come of the reading that goes on."""
         # What was read of a store that has changed is of no fit.
-        if self._new_parts and (self._rows is None or self._rows.stored_version() == self._version):
+        if self._new_parts and self.rows.stored_version() == self.version:
             self._n_part_files += 1
             self._keep(f"part-{self._n_part_files:06d}", (self._of, self._seed_now, tuple(self._new_parts)))
         self._new_parts, self._kept_at = [], time.monotonic()
@@ -224,9 +227,7 @@ def opened(url: str, rows: Rows, settings: Settings, *, seed_given: bool, resume
         for name in lock.folder.names():
             if _PARTIAL.fullmatch(name):
                 lock.folder.remove(name)
-        checkpoint = Checkpoint(
-            lock, data, described, _seed_now=settings.seed, _rows=rows, _version=rows.stored_version()
-        )
+        checkpoint = Checkpoint(lock, data, described, rows, rows.stored_version(), _seed_now=settings.seed)
         if resume != "never":
             _read(checkpoint, must=resume == "must")
         try:
@@ -235,8 +236,9 @@ def opened(url: str, rows: Rows, settings: Settings, *, seed_given: bool, resume
             checkpoint.drop_parts()
             raise
         except BaseException:
-            # What has come of a reading since its parts were last kept; the error is what matters.
-            with suppress(CheckpointError, RowsError):
+            # What has come of a reading since its parts were last kept. The error is what matters; what caused it may
+            # cause another here.
+            with suppress(Exception):
                 checkpoint.keep_parts()
             raise
 

@@ -10,6 +10,7 @@ import numpy as np
 from streamgmm.cluster import active_client, workers_of
 from streamgmm.fitting.e_step_pass import EStepLeaf
 from streamgmm.fitting.preparation import Settings, sample_size
+from streamgmm.fitting.sample_start import n_free_parameters
 from streamgmm.mixture.arrays import Floats
 from streamgmm.mixture.e_step import PassModel
 from streamgmm.mixture.families import FAMILIES
@@ -35,7 +36,11 @@ def planned(rows: Rows, candidates: Sequence[Settings]) -> Plan:
     MemoryLimitError
         If the sample can't hold a row for each component.
     """
-    largest = max(candidates, key=lambda one: one.n_components)
+
+    def size(one: Settings) -> int:
+        return n_free_parameters(*one.n_parameters_for, rows.n_features)
+
+    largest = max(candidates, key=size)
     return plan(
         rows,
         machine_now(rows),

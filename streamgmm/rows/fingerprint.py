@@ -7,8 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from streamgmm.exceptions import RowsError
-from streamgmm.retries import Retries
-from streamgmm.storage import FINAL
+from streamgmm.storage import retried
 
 #: What file systems call the sign that a file's content has changed, the surest first.
 _VERSIONS = ("ETag", "etag", "md5Hash", "mtime", "LastModified", "last_modified", "created")
@@ -40,7 +39,7 @@ def described_files(filesystem: Any, root: str) -> list[str]:
             found.append(f"{str(name).removeprefix(root)} {known.get('size')} {version}")
         return found
 
-    found = Retries.configured().call(described, final=FINAL)
+    found = retried(described)
     if not found:
         raise RowsError(f"{root} has no files any more")
     return found

@@ -12,12 +12,12 @@ import shutil
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from streamgmm.exceptions import InputError, OutputExistsError
-from streamgmm.retries import Retries
-from streamgmm.storage import FINAL
+from streamgmm.storage import opened_place, retried
 
 #: Objects that say what the others are: Zarr's metadata, and the sign that a folder of files is complete.
 _LAST = ("zarr.json", ".zarray", "_SUCCESS")
@@ -35,28 +35,11 @@ def local_path(path: str) -> str:
     return path.partition("://")[2] if "://" in path and not is_url(path) else path
 
 
-def opened_place(url: str) -> tuple[Any, str]:
-    """Return the file system of a URL and the place in it.
-
-    Raises
-    ------
-    InputError
-        If nothing opens such a URL.
-    """
-    import fsspec
-
-    try:
-        filesystem, place = fsspec.core.url_to_fs(url)
-    except (ImportError, ValueError) as error:
-        raise InputError(f"{url} can't be opened: {error}") from error
-    return filesystem, str(place).rstrip("/")
-
-
 def check_output(path: str, *, overwrite: bool) -> None:
     """Raise an error where nothing can, or may, be written at a path or a URL."""
     if is_url(path):
         filesystem, place = opened_place(path)
-        exists = _call(lambda: filesystem.exists(place))
+        exists = retried(lambda: filesystem.exists(place))
     else:
         path = local_path(path)
         parent = Path(path).absolute().parent
@@ -127,21 +110,17 @@ def _replaced_objects(url: str) -> Iterator[str]:
 
 def _copy(filesystem: Any, source: str, target: str) -> None:
     filesystem.invalidate_cache()
-    names = [str(name).removeprefix(source) for name in _call(lambda: filesystem.find(source))]
+    names = [str(name).removeprefix(source) for name in retried(lambda: filesystem.find(source))]
     first = sorted(name for name in names if not name.endswith(_LAST))
     batches = [first[start : start + _AT_ONCE] for start in range(0, len(first), _AT_ONCE)]
     batches += [[name] for name in sorted(set(names) - set(first))]
     for batch in batches:
         there, here = [source + name for name in batch], [target + name for name in batch]
         # fsspec copies a list at once, where the store can.
-        _call(lambda there=there, here=here: filesystem.copy(there, here))
+        retried(partial(filesystem.copy, there, here))
 
 
 def _remove(filesystem: Any, place: str) -> None:
     filesystem.invalidate_cache()
     with suppress(FileNotFoundError):
-        _call(lambda: filesystem.rm(place, recursive=True))
-
-
-def _call(request: Any) -> Any:
-    return Retries.configured().call(request, final=FINAL)
+        retried(lambda: filesystem.rm(place, recursive=True))

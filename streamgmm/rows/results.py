@@ -15,7 +15,8 @@ import numpy.typing as npt
 
 from streamgmm.exceptions import InputError
 from streamgmm.rows.base import RowRange
-from streamgmm.rows.replacing import check_output, is_url, opened_place, replaced_whole
+from streamgmm.rows.replacing import check_output, is_url, replaced_whole
+from streamgmm.storage import opened_place, retried
 
 #: Bytes of a chunk of a Zarr result.
 _CHUNK_BYTES = 16 * 2**20
@@ -128,7 +129,7 @@ class ParquetResults(ResultStore):
         if is_url(self.path):
             # There, files come one by one: this one says that they are all there, as Spark's does.
             filesystem, place = opened_place(f"{self.path}/_SUCCESS")
-            filesystem.pipe_file(place, b"")
+            retried(lambda: filesystem.pipe_file(place, b""))
 
 
 _STORES: dict[str, type[ResultStore]] = {".zarr": ZarrResults, ".parquet": ParquetResults}

@@ -30,7 +30,7 @@ from streamgmm.mixture.e_step import PassModel
 from streamgmm.mixture.precision import Kernel
 from streamgmm.passes import run_pass
 from streamgmm.rows.arrays import NpyRows
-from streamgmm.rows.base import Block, RowRange
+from streamgmm.rows.base import Block, RandomAccessRows, RowRange
 from streamgmm.rows.open import open_rows
 from tests.benchmarks.outofcore import compute_alone, median_of, only_read, peak_memory, write_store
 
@@ -138,16 +138,15 @@ def reading(folder: str, gigabytes: float) -> None:
     for kind in ("zarr", "parquet"):
         path = store_of(folder, gigabytes, kind)
         rows = open_rows(path)
+        assert isinstance(rows, RandomAccessRows)
         assert rows.n_rows is not None
         n_bytes = rows.n_rows * rows.n_features * rows.dtype.itemsize
-        part = rows.ranges[0]  # type: ignore[attr-defined]
         bare = {"zarr": bare_zarr, "parquet": bare_parquet}[kind]
         times: dict[str, list[float]] = {"bare": [], "ours": []}
         readers: dict[str, Callable[[], object]] = {
             "bare": lambda path=path, bare=bare: bare(path),  # type: ignore[misc]
-            "ours": lambda rows=rows: [only_read(rows.blocks(part), None) for part in rows.ranges],  # type: ignore
+            "ours": lambda rows=rows: [only_read(rows.blocks(part), None) for part in rows.ranges],
         }
-        del part
         for _ in range(3):
             for name, read in readers.items():
                 began = time.perf_counter()

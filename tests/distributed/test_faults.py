@@ -298,7 +298,7 @@ def test_a_store_that_changes_between_readings(cluster, x, tmp_path):
         fitted(path, change)
 
 
-def test_a_store_that_goes_on_its_own_bits_from_files(cluster, store, undisturbed, tmp_path):
+def test_rows_that_the_tasks_read_from_files(cluster, store, tmp_path):
     """Rows that tasks read from the store themselves, with workers killed at any time."""
     nannies = [cluster.start_worker() for _ in range(2)]
     with dask.config.set(scheduler="synchronous"):

@@ -477,3 +477,40 @@ def test_other_rows_take_the_place_of_a_fit_that_stopped_at_max_iter(store, rng,
     zarr.create_array(store, data=clusters(rng, n_rows=30_000, n_features=4), chunks=(3000, 4), overwrite=True)
     fresh = bits(mixture(max_iter=3).fit(store), tmp_path)
     assert bits(mixture(checkpoint=tmp_path / "c", max_iter=3).fit(store), tmp_path) == fresh
+
+
+def test_parts_read_after_a_change_are_not_kept_by_a_process_that_ends(store, tmp_path, monkeypatch):
+    """Killed before the fit could find out: what it has kept must be of the store as it was."""
+    monkeypatch.setattr(checkpoint, "PART_SECONDS", 0.0)
+    reads = Reads(monkeypatch)
+
+    def change(_state):
+        shutil.copy(f"{store}/c/8/0", f"{store}/c/9/0")
+        reads.last = reads.n + 2
+
+    with pytest.raises(SystemExit):
+        mixture(checkpoint=tmp_path / "c", callback=change).fit(store)
+    assert not list((tmp_path / "c").glob("part-*"))
+
+
+def test_the_error_is_the_one_that_ended_the_fit(store, tmp_path, monkeypatch):
+    """A store that is out of reach can't be asked for its version either."""
+
+    def out_of_reach(_rows):
+        raise OSError("out of reach")
+
+    held = []
+    opened = checkpoint.Checkpoint.parts
+
+    def parts(self, parameters):
+        found = opened(self, parameters)
+        if held:
+            monkeypatch.setattr(ZarrRows, "stored_version", out_of_reach)
+            self._new_parts.append((0, 1.0))
+            raise StoppedError
+        held.append(self)
+        return found
+
+    monkeypatch.setattr(checkpoint.Checkpoint, "parts", parts)
+    with pytest.raises(StoppedError):
+        mixture(checkpoint=tmp_path / "c").fit(store)
