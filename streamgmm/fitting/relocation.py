@@ -30,10 +30,16 @@ _MERGES, _SPLITS, _TRIES = 8, 8, 6
 _FIRST_STEPS, _TRIAL_STEPS = 8, 40
 #: A pair is tried where the split gains this share of the merge's cost, which is a bound and mostly too high.
 _SHARE_OF_COST = 0.25
-#: Relocations that are tried with the same split.
+#: Rounds of such trials that fail, one after the other, until no more is looked for.
+_FAILED_ROUNDS = 4
+#: Relocations that are tried with the same split in one round.
 _TRIES_OF_A_SPLIT = 2
 #: EM steps that take as long as to find out how all components split, about.
 _STEPS_OF_SPLITS = 10
+
+
+#: A merge and the component that is split.
+_Relocation = tuple[tuple[int, int], int]
 
 
 def relocated(
@@ -60,26 +66,38 @@ def relocated(
     n_steps : int
         Those that are left.
     """
-    number = 0
-    while n_steps > 0:
-        better, n_done = _first_better(problem, state, rows, tol, np.random.default_rng((seed, number)))
-        n_steps -= n_done
-        if better is None:
+    number = n_failed = 0
+    tried: set[_Relocation] = set()
+    while n_steps > 0 and n_failed < _FAILED_ROUNDS:
+        better, n_done = _first_better(problem, state, rows, tol, np.random.default_rng((seed, number)), tried)
+        if n_done == 0:
             break
-        state, number = better, number + 1
+        n_steps, number = n_steps - n_done, number + 1
+        if better is None:
+            n_failed += 1
+        else:
+            state, n_failed, tried = better, 0, set()
     return state, n_steps
 
 
 def _first_better(
-    problem: Problem, state: State, rows: RowsInMemory, tol: float, rng: np.random.Generator
+    problem: Problem,
+    state: State,
+    rows: RowsInMemory,
+    tol: float,
+    rng: np.random.Generator,
+    tried: set[_Relocation],
 ) -> tuple[State | None, int]:
-    """Return a fit with a component relocated that is better, if there is one, and how many EM steps it took."""
+    """Return a fit with a component relocated that is better, if there is one, and how many EM steps it took.
+
+    What is tried goes into `tried`, and nothing that is in there is tried.
+    """
     if state.best is None or state.best.kernel is Kernel.CAREFUL or state.parameters.n_components < 3:
         return None, 0
     bound = state.lower_bound + SMALLEST_GAIN
     n_done = _STEPS_OF_SPLITS
     trials: list[State] = []
-    for candidate in _candidates(problem, state.best, rows, rng):
+    for candidate in _candidates(problem, state.best, rows, rng, tried):
         beginning = _first_step(problem, candidate, rows)
         trial = continued(problem, beginning, rows, worth=bound, tol=tol, max_iter=_FIRST_STEPS, enough=bound)
         if trial is None:
@@ -115,23 +133,26 @@ def _first_step(problem: Problem, candidate: MixtureParameters, rows: RowsInMemo
 
 
 def _candidates(
-    problem: Problem, step: Step, rows: RowsInMemory, rng: np.random.Generator
+    problem: Problem, step: Step, rows: RowsInMemory, rng: np.random.Generator, tried: set[_Relocation]
 ) -> Iterator[MixtureParameters]:
-    """Give mixtures with one component relocated, the most promising first."""
+    """Give mixtures with one component relocated in a way that was not tried, the most promising first."""
     cheapest = merges(problem, step)[:_MERGES]
     best_splits = splits(problem, step.parameters, rows, rng)[:_SPLITS]
     pairs = [
         (split.gain - cost, (i, j), split)
         for cost, i, j in cheapest
         for split in best_splits
-        if split.component not in (i, j) and split.gain > _SHARE_OF_COST * cost
+        if split.component not in (i, j)
+        and split.gain > _SHARE_OF_COST * cost
+        and ((i, j), split.component) not in tried
     ]
     pairs.sort(key=lambda pair: -pair[0])
-    tried: Counter[int] = Counter()
+    times: Counter[int] = Counter()
     for _, merge, split in pairs:
-        if tried[split.component] == _TRIES_OF_A_SPLIT or tried.total() == _TRIES:
+        if times[split.component] == _TRIES_OF_A_SPLIT or times.total() == _TRIES:
             continue
-        tried[split.component] += 1
+        times[split.component] += 1
+        tried.add((merge, split.component))
         try:
             yield _relocation(problem, step, merge, split)
         except SingularCovarianceError:

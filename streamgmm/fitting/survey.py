@@ -17,8 +17,9 @@ from streamgmm.rows.base import Block, Rows
 
 _BLOCK_BYTES = 4 * 2**20
 #: How many times as many rows a sample of different rows may need as one of independent rows for the same precision;
-#: beyond it, too many rows are equal.
-_LARGEST_DESIGN_EFFECT = 1.02
+#: beyond it, too many rows are equal. (By value a search begins with the same rows whether or not the sample holds all
+#: of them, and ends at the same optimum: worth some rows.)
+_LARGEST_DESIGN_EFFECT = 1.5
 
 
 @dataclass(frozen=True)
