@@ -8,7 +8,7 @@ import pytest
 from sklearn.mixture import GaussianMixture as Reference
 
 from streamgmm import GaussianMixture
-from streamgmm.fitting import em
+from streamgmm.fitting import em, relocation
 from streamgmm.fitting.acceleration import Anderson
 from streamgmm.fitting.e_step_pass import RowsInMemory
 from streamgmm.fitting.growth import grown, regrown
@@ -77,6 +77,18 @@ def test_a_good_optimum_is_kept(covariance_type, three_clusters):
     best, _ = relocated(problem, state, rows, tol=1e-5, seed=0, n_steps=1000)
     assert relocated(problem, best, rows, tol=1e-5, seed=1, n_steps=1000)[0] is best
     assert regrown(problem, best, rows, rows, tol=1e-5, seed=1) is best
+
+
+def test_what_has_failed_is_not_tried_again(monkeypatch):
+    x = hard(5000)
+    problem, tried = problem_of(x, "full"), []
+    z = problem.frame.points_to_frame(x)
+    start = MixtureParameters.from_covariances("full", np.full(6, 1 / 6), z[:6], np.stack([np.eye(6)] * 6))
+    state, rows = fitted(problem, x, start)
+    monkeypatch.setattr(relocation, "_relocation", lambda _problem, step, *what: tried.append(what) or step.parameters)
+    assert relocated(problem, state, rows, tol=1e-5, seed=0, n_steps=1000)[0] is state
+    assert len(tried) > relocation._TRIES
+    assert len({(merge, split.component) for merge, split in tried}) == len(tried)
 
 
 def test_the_cheapest_merge_is_of_the_components_that_share_a_cluster(covariance_type, three_clusters):

@@ -46,6 +46,17 @@ def test_the_sample_is_uniform_over_sorted_rows():
     assert not np.array_equal(sample, surveyed(x, sample_size=5000, seed=1).chosen_sample().x[:, 0])
 
 
+def test_a_smaller_sample_is_the_beginning_of_one_that_holds_all_rows():
+    # Some rows are equal, as they are in measurements of few digits: a fit begins its search with the same ones.
+    rng = np.random.default_rng(0)
+    x = np.concatenate([rng.normal(size=(19_000, 2)), rng.normal(size=(250, 2)).repeat(4, axis=0)])
+    whole, part = surveyed(x, sample_size=20_000), surveyed(x, sample_size=5000)
+    assert whole.complete
+    assert not part.complete
+    for name in ("x", "weight"):
+        np.testing.assert_array_equal(getattr(part.chosen_sample(), name), getattr(whole.chosen_sample(), name)[:5000])
+
+
 def test_the_sample_has_no_rows_that_do_not_count():
     x = np.arange(50_000.0)[:, np.newaxis]
     weight = np.zeros(50_000)
