@@ -10,7 +10,9 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import CancelledError
+from contextlib import suppress
 from dataclasses import dataclass
+from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any
 
 from streamgmm.exceptions import ClusterError
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
 
 #: Seconds between two looks at whether a cluster does anything.
 _POLL = 5.0
+#: Seconds in which values that come are fetched together.
+_TOGETHER = 0.2
 
 
 @dataclass(frozen=True)
@@ -108,20 +112,19 @@ def compute_on(
 
 def _attempt(client: Client, values: Sequence[Delayed], left: set[int], done: Callable[[int, Any], None]) -> None:
     """Compute what is left; take out of `left` what is there."""
-    from distributed import wait
-
     numbers = sorted(left)
     pending: dict[Future, int] = dict(zip(client.compute([values[number] for number in numbers]), numbers, strict=True))
     watch = _Watch(client, setting("stall-timeout"))
+    finished: SimpleQueue[Future] = SimpleQueue()
+    for future in pending:
+        future.add_done_callback(finished.put)
     try:
         while pending:
-            try:
-                finished = wait(list(pending), timeout=_POLL, return_when="FIRST_COMPLETED").done
-            except TimeoutError:
+            futures = _arrived(finished, len(pending))
+            if not futures:
                 watch.look()
                 continue
-            for future in finished:
-                value = _result(future, watch.patience)
+            for future, value in zip(futures, _values(client, futures, watch.patience), strict=True):
                 number = pending.pop(future)
                 left.remove(number)
                 done(number, value)
@@ -131,16 +134,38 @@ def _attempt(client: Client, values: Sequence[Delayed], left: set[int], done: Ca
             future.release()
 
 
+def _arrived(finished: SimpleQueue[Future], most: int) -> list[Future]:
+    """Wait for futures that are done, for a while; return those that come at about the same time, or none.
+
+    To ask Dask for the first of many costs time for each of them, and to fetch each value by itself some milliseconds,
+    of the same processors that compute where all is on one machine.
+    """
+    futures: list[Future] = []
+    timeout = _POLL
+    with suppress(Empty):
+        while len(futures) < most:
+            futures.append(finished.get(timeout=max(0.0, timeout)))
+            if len(futures) == 1:
+                deadline = time.monotonic() + _TOGETHER
+            timeout = deadline - time.monotonic()
+    return futures
+
+
 class _TaskError(Exception):
     """An OSError that is a task's own, not the cluster's; it is the cause."""
 
 
-def _result(future: Future, patience: float) -> Any:
-    """Return a future's value, or raise what the task has raised; a worker that freezes with it in hand is a stall."""
+def _values(client: Client, futures: list[Future], patience: float) -> list[Any]:
+    """Return what futures hold, or raise what a task has raised; a worker that freezes with it in hand is a stall."""
+
+    async def gathered() -> Any:
+        return await client.gather(futures, asynchronous=True)
+
     try:
-        return future.result(timeout=patience)
+        found: list[Any] = client.sync(gathered, callback_timeout=patience)
+        return found
     except OSError as error:
-        if future.status == "error":
+        if any(future.status == "error" for future in futures):
             raise _TaskError from error
         raise
 

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from streamgmm.exceptions import RowsError
 from streamgmm.rows.base import Block, RandomAccessRows, check_dtype, check_two_dimensional
-from streamgmm.rows.cut import MEMORY_TASK_BYTES, STORED_TASK_BYTES, cut, task_bytes
+from streamgmm.rows.cut import MEMORY_TASK_BYTES, cut, stored_task_bytes, task_bytes
 from streamgmm.rows.fingerprint import digest_of_files
 
 #: Rows are cut at multiples of this, the rows of a kernel's block.
@@ -55,7 +55,7 @@ class NpyRows(RandomAccessRows):
         self.n_rows, self.n_features = array.shape
         self.dtype, self.feature_names, self.in_memory = array.dtype, None, False
         row_bytes = array.dtype.itemsize * self.n_features
-        target = task_bytes(STORED_TASK_BYTES, memory_limit)
+        target = stored_task_bytes(self.n_rows * row_bytes, memory_limit)
         self.ranges = cut(self.n_rows, row_bytes, _ALIGNMENT, target)
         self.piece_bytes = max(part.stop - part.start for part in self.ranges) * row_bytes
 

@@ -6,8 +6,10 @@ That is what makes a fit give the same bits on any number of them.
 from streamgmm.exceptions import MemoryLimitError
 from streamgmm.rows.base import RowRange
 
-#: Decoded bytes that one task reads, where the data's own pieces allow: a task on a cluster costs 1 to 6 ms.
+#: Decoded bytes that one task reads at most, where the data's own pieces allow: a task on a cluster costs 1 to 6 ms.
 STORED_TASK_BYTES = 64 * 2**20
+#: Tasks of a small store, where the pieces below allow: of 15 tasks two workers have 8 and 7.
+_FEWEST_TASKS = 24
 #: The same for rows in this process's memory, where a task costs 0.2 ms.
 MEMORY_TASK_BYTES = 8 * 2**20
 #: Decoded bytes that a task holds at once, where the data's own pieces allow: it reads, computes and forgets them.
@@ -22,6 +24,11 @@ def task_bytes(default: int, memory_limit: int | None) -> int:
     if memory_limit is None:
         return default
     return max(1, min(default, memory_limit // (2 * COPIES)))
+
+
+def stored_task_bytes(n_bytes: int, memory_limit: int | None) -> int:
+    """Return how many decoded bytes a task may read of a store that has so many."""
+    return task_bytes(min(STORED_TASK_BYTES, max(PIECE_BYTES, n_bytes // _FEWEST_TASKS)), memory_limit)
 
 
 def cut(n_rows: int, row_bytes: int, piece_rows: int, target_bytes: int) -> tuple[RowRange, ...]:

@@ -13,7 +13,7 @@ import numpy as np
 from streamgmm.exceptions import RowsError
 from streamgmm.rows.ahead import read_ahead
 from streamgmm.rows.base import Block, RandomAccessRows, RowRange
-from streamgmm.rows.cut import COPIES, PIECE_BYTES, STORED_TASK_BYTES, check_piece, fits, task_bytes
+from streamgmm.rows.cut import COPIES, PIECE_BYTES, check_piece, fits, stored_task_bytes, task_bytes
 from streamgmm.rows.fingerprint import digest, digest_of_files
 from streamgmm.rows.reading import Reading
 from streamgmm.rows.tables import ArrowLayout
@@ -78,11 +78,12 @@ class ParquetRows(RandomAccessRows):
             raise RowsError(f"{path} has no rows")
         self.dtype, self.feature_names = self._layout.dtype, self._layout.feature_names
         self.in_memory = False
-        self.ranges = self._cut(task_bytes(STORED_TASK_BYTES, memory_limit), memory_limit)
+        self.ranges = self._cut(memory_limit)
 
-    def _cut(self, target_bytes: int, memory_limit: int | None) -> tuple[RowRange, ...]:
+    def _cut(self, memory_limit: int | None) -> tuple[RowRange, ...]:
         """Cut into tasks of whole row groups, as many as fit; a batch of rows is all that must be in memory."""
         row_bytes = self.dtype.itemsize * self.n_features
+        target_bytes = stored_task_bytes(self._starts[-1] * row_bytes, memory_limit)
         wanted = task_bytes(PIECE_BYTES, memory_limit) // row_bytes
         self._batch_rows = max(1, min(_BATCH_ROWS, wanted, self._starts[-1]))
         piece_bytes = self._batch_rows * row_bytes

@@ -12,7 +12,7 @@ from streamgmm.exceptions import RowsError
 from streamgmm.retries import Retries
 from streamgmm.rows.ahead import read_ahead
 from streamgmm.rows.base import Block, RandomAccessRows, check_dtype, check_two_dimensional
-from streamgmm.rows.cut import PIECE_BYTES, STORED_TASK_BYTES, check_piece, cut, fits, task_bytes
+from streamgmm.rows.cut import PIECE_BYTES, STORED_TASK_BYTES, check_piece, cut, fits, stored_task_bytes, task_bytes
 from streamgmm.rows.fingerprint import described_files, digest, digest_of_files
 from streamgmm.rows.reading import Reading
 
@@ -39,9 +39,9 @@ class ZarrRows(RandomAccessRows):
         self.in_memory = type(array.store).__name__ == "MemoryStore"
         self._reading = Reading.of("" if self.in_memory else self._path)
         row_bytes = self.dtype.itemsize * self.n_features
-        target = task_bytes(STORED_TASK_BYTES, memory_limit)
+        target = stored_task_bytes(self.n_rows * row_bytes, memory_limit)
         piece_rows = array.chunks[0]
-        if array.shards is not None and array.shards[0] * row_bytes <= target:
+        if array.shards is not None and array.shards[0] * row_bytes <= task_bytes(STORED_TASK_BYTES, memory_limit):
             # A shard is one object: read it once, as a whole, where a task can hold it.
             piece_rows = array.shards[0]
         self.ranges = cut(self.n_rows, row_bytes, piece_rows, target)
