@@ -8,7 +8,7 @@ set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 export DASK_CONFIG=${DASK_CONFIG:-$here/../dask}
 # The same for what a nanny does not start: BLAS at one thread per task, memory given back to the system.
-export OPENBLAS_NUM_THREADS=1 MKL_NUM_THREADS=1 OMP_NUM_THREADS=1 MALLOC_TRIM_THRESHOLD_=65536 MALLOC_ARENA_MAX=2
+export OPENBLAS_NUM_THREADS=1 MKL_NUM_THREADS=1 OMP_NUM_THREADS=1 MALLOC_TRIM_THRESHOLD_=65536
 port=${PORT:-8786}
 
 # One thread per process: a task uses one core, and a process that ends takes no other task with it.

@@ -7,7 +7,8 @@
     memory     peak resident memory of a worker as the rows grow, next to the projection
     reading    decoded bytes per second of this package's readers next to those of zarr and pyarrow
 
-Workers are processes with one thread each. Times are medians; the bare and the package's readers take turns.
+Workers are processes with one thread each, with the settings of cluster_configs/dask. Times are medians; the bare and
+the package's readers take turns.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import numpy as np
 import psutil
@@ -36,13 +38,17 @@ from tests.benchmarks.outofcore import compute_alone, median_of, only_read, peak
 
 PARTS = ("workers", "tasks", "memory", "reading")
 N_FEATURES = 16
+CONFIGURATION = Path(__file__).parents[2] / "cluster_configs" / "dask" / "streamgmm.yaml"
 
 
 @contextmanager
 def cluster_of(n_workers: int, memory_limit: str = "2GB") -> Iterator[object]:
+    import dask
+    import yaml
     from dask.distributed import Client, LocalCluster
 
     with (
+        dask.config.set(dask.config.merge(dask.config.config, yaml.safe_load(CONFIGURATION.read_text()))),
         LocalCluster(
             n_workers=n_workers, threads_per_worker=1, memory_limit=memory_limit, dashboard_address="127.0.0.1:0"
         ) as cluster,
