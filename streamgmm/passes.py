@@ -20,7 +20,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from streamgmm.allocation import freed_memory_kept
 from streamgmm.blas import one_blas_thread
 from streamgmm.cluster import active_client, compute_on, workers_of
 from streamgmm.rows.base import Block, Leaf, RandomAccessRows, RowRange, Rows
@@ -74,13 +73,13 @@ class Measured:
 
 
 @dataclass(frozen=True)
-class _Task:
-    """A leaf as a task runs it: with one BLAS thread, and with the memory of one block for the next."""
+class _OneThread:
+    """A leaf that keeps BLAS at one thread while it runs."""
 
     leaf: Leaf
 
     def __call__(self, blocks: Iterable[Block], parameters: Any) -> Any:
-        with one_blas_thread(), freed_memory_kept():
+        with one_blas_thread():
             return self.leaf(blocks, parameters)
 
 
@@ -163,7 +162,7 @@ def run_pass(rows: Rows, leaf: Leaf, parameters: Any, parts: Parts | None = None
     def graph() -> list[Delayed]:
         node = dask.delayed(parameters, pure=False, traverse=False)
         combine = dask.delayed(add_up, pure=False, traverse=False)
-        nodes = rows.leaves(_Task(leaf), node, together=together)
+        nodes = rows.leaves(_OneThread(leaf), node, together=together)
         while len(nodes) > most_parts:
             nodes = level(nodes, combine)
         return nodes
@@ -238,7 +237,7 @@ def run_here(rows: RandomAccessRows, leaf: Leaf, parameters: Any) -> Any:
 
     A graph takes a millisecond and more: too much for passes over a few thousand rows.
     """
-    one = _Task(leaf)
+    one = _OneThread(leaf)
 
     def value(part: RowRange) -> Any:
         return one(rows.blocks(part), parameters)
@@ -266,7 +265,7 @@ def map_rows(
 
     node = dask.delayed(parameters, pure=False, traverse=False)
     parts = []
-    for part, value in zip(rows.ranges, rows.leaves(_Task(leaf), node), strict=True):
+    for part, value in zip(rows.ranges, rows.leaves(_OneThread(leaf), node), strict=True):
         n = part.stop - part.start
         shape = (n,) if n_columns is None else (n, n_columns)
         parts.append(da.from_delayed(value, shape=shape, meta=np.empty((0,) * len(shape), dtype=dtype)))

@@ -8,6 +8,7 @@ from typing import cast
 
 import numpy as np
 
+from streamgmm.allocation import freed_memory_kept
 from streamgmm.mixture.arrays import Floats
 from streamgmm.mixture.e_step import PassModel, e_step
 from streamgmm.mixture.frame import Frame
@@ -90,6 +91,11 @@ class EStepLeaf:
     """The leaf of an EM pass: the statistics of a task's blocks under each of some models."""
 
     def __call__(self, blocks: Iterable[Block], models: tuple[PassModel, ...]) -> PassOutcome:
+        # Statistics are small: what one block frees is there for the next. (A survey keeps rows among what it frees.)
+        with freed_memory_kept():
+            return self._outcome(blocks, models)
+
+    def _outcome(self, blocks: Iterable[Block], models: tuple[PassModel, ...]) -> PassOutcome:
         totals: list[SufficientStatistics] = []
         unlikely: UnlikelyRows | None = None
         n_unlikely = models[0].n_unlikely
