@@ -1,4 +1,4 @@
-"""Memory that a task frees stays with its process until the task ends.
+"""Memory that a task of an E-step frees stays with its process until the task ends.
 
 Dask's Nanny starts workers with ``MALLOC_TRIM_THRESHOLD_=65536``, so that they give back what they free. glibc then
 gives back every block of rows as soon as it is freed, and the kernel hands out and zeroes the same pages for the next
@@ -12,41 +12,33 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from threading import Lock
+
+from streamgmm.overlapping import Overlapping
 
 #: The parameters of mallopt(3).
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 #: Bytes that glibc keeps at the top of its heap, and up to which it allocates from there (its largest).
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = 128 * 2**20, 32 * 2**20
-#: Where nothing else is said, and glibc is not to find it out itself, which it stops when either is set.
+#: glibc's own, which it no longer changes by itself once any of the two has been set.
 _OWN_MMAP_THRESHOLD = 128 * 2**10
-
-_lock = Lock()
-_users = 0
 
 
 @contextmanager
-def freed_memory_kept() -> Iterator[None]:
-    """Let glibc keep what is freed while any thread is inside, where the environment tells it to give that back.
-
-    Nests, and may be entered at once. Does nothing where glibc decides for itself, or is not there.
-    """
-    global _users
+def _kept() -> Iterator[None]:
     own = _trim_threshold()
     if own is None:
         yield
         return
-    with _lock:
-        if _users == 0:
-            _set(_TRIM_THRESHOLD, _MMAP_THRESHOLD)
-        _users += 1
+    _set(_TRIM_THRESHOLD, _MMAP_THRESHOLD)
     try:
         yield
     finally:
-        with _lock:
-            _users -= 1
-            if _users == 0:
-                _set(own, _number("MALLOC_MMAP_THRESHOLD_") or _OWN_MMAP_THRESHOLD)
+        _set(own, _number("MALLOC_MMAP_THRESHOLD_") or _OWN_MMAP_THRESHOLD)
+
+
+#: Lets glibc keep what is freed while any thread is inside, where the environment tells it to give that back. Does
+#: nothing where glibc decides for itself, or is not there.
+freed_memory_kept = Overlapping(_kept)
 
 
 def _trim_threshold() -> int | None:

@@ -5,15 +5,10 @@ OpenBLAS gives other bits with other thread counts. Dask's Nanny sets the enviro
 and workers inside a process do not.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import cache
-from threading import Lock
 from typing import Any
 
-_lock = Lock()
-_users = 0
-_limit: Any = None
+from streamgmm.overlapping import Overlapping
 
 
 @cache
@@ -25,20 +20,5 @@ def _controller() -> Any:
     return ThreadpoolController()
 
 
-@contextmanager
-def one_blas_thread() -> Iterator[None]:
-    """Hold every BLAS of this process at one thread while any thread is inside; nests, and may be entered at once."""
-    global _users, _limit
-    with _lock:
-        if _users == 0:
-            _limit = _controller().limit(limits=1, user_api="blas")
-            _limit.__enter__()
-        _users += 1
-    try:
-        yield
-    finally:
-        with _lock:
-            _users -= 1
-            if _users == 0:
-                _limit.__exit__(None, None, None)
-                _limit = None
+#: Holds every BLAS of this process at one thread while any thread is inside.
+one_blas_thread = Overlapping(lambda: _controller().limit(limits=1, user_api="blas"))

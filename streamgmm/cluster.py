@@ -141,13 +141,11 @@ def _arrived(finished: SimpleQueue[Future], most: int) -> list[Future]:
     of the same processors that compute where all is on one machine.
     """
     futures: list[Future] = []
-    timeout = _POLL
     with suppress(Empty):
+        futures.append(finished.get(timeout=_POLL))
+        deadline = time.monotonic() + _TOGETHER
         while len(futures) < most:
-            futures.append(finished.get(timeout=max(0.0, timeout)))
-            if len(futures) == 1:
-                deadline = time.monotonic() + _TOGETHER
-            timeout = deadline - time.monotonic()
+            futures.append(finished.get(timeout=max(0.0, deadline - time.monotonic())))
     return futures
 
 

@@ -36,8 +36,6 @@ _FAILED_ROUNDS = 4
 _TRIES_OF_A_SPLIT = 2
 #: EM steps that take as long as to find out how all components split, about.
 _STEPS_OF_SPLITS = 10
-
-
 #: A merge and the component that is split.
 _Relocation = tuple[tuple[int, int], int]
 
