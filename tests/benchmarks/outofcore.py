@@ -21,7 +21,6 @@ from functools import cache
 import numpy as np
 
 from streamgmm import GaussianMixture
-from streamgmm.allocation import freed_memory_kept
 from streamgmm.fitting.e_step_pass import EStepLeaf
 from streamgmm.mixture.e_step import PassModel, e_step
 from streamgmm.mixture.precision import Kernel
@@ -68,8 +67,10 @@ def write_store(path: str, kind: str, n_bytes: int, n_features: int) -> int:
 
 
 def only_read(blocks: Iterable[Block], _: object) -> float:
-    # As an E-step does.
-    with freed_memory_kept():
+    # Imported here: this module is sent to workers by value where it is the command, and what a process shares can't be.
+    from streamgmm.allocation import freed_memory_kept
+
+    with freed_memory_kept():  # as an E-step does
         return sum(float(block.x[0, 0]) for block in blocks)
 
 
