@@ -67,7 +67,7 @@ def write_store(path: str, kind: str, n_bytes: int, n_features: int) -> int:
 
 
 def only_read(blocks: Iterable[Block], _: object) -> float:
-    # Imported here: this module is sent to workers by value where it is the command, and what a process shares can't be.
+    # Imported here: as a command, this module is sent to workers by value, and what threads share can't be.
     from streamgmm.allocation import freed_memory_kept
 
     with freed_memory_kept():  # as an E-step does
