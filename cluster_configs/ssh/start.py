@@ -64,8 +64,14 @@ def main() -> None:
     with started(
         hosts_of(options.hosts),
         connect_options=connect,
-        # One thread per process: a task uses one core, and a process that ends takes no other task with it.
-        worker_options={"nthreads": 1, "n_workers": options.processes, "memory_limit": options.memory_limit},
+        worker_options={
+            # A task uses one core, and a process that ends takes no other task with it.
+            "nthreads": 1,
+            "n_workers": options.processes,
+            "memory_limit": options.memory_limit,
+            # Workers that find no scheduler end: those of an attempt that failed, say.
+            "death_timeout": 120,
+        },
         scheduler_options={"port": 0, "dashboard": False},
         remote_python=options.python,
     ) as cluster:

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
+from contextlib import suppress
 
 import dask
 import numpy as np
@@ -80,6 +81,7 @@ class SSHServer:
         self.key, host = (asyncssh.generate_private_key("ssh-ed25519") for _ in range(2))
         self.key.write_private_key(str(folder / "key"))
         self.key.write_public_key(str(folder / "key.pub"))
+        self._shells = set()
         self._loop = asyncio.new_event_loop()
         threading.Thread(target=self._loop.run_forever, daemon=True).start()
 
@@ -106,15 +108,16 @@ class SSHServer:
             stderr=asyncio.subprocess.PIPE,
             start_new_session=True,
         )
-        try:
-            await process.redirect(stdout=shell.stdout, stderr=shell.stderr)
-            process.exit(await shell.wait())
-        finally:
-            if shell.returncode is None:
-                os.killpg(shell.pid, signal.SIGKILL)
+        self._shells.add(shell.pid)
+        await process.redirect(stdout=shell.stdout, stderr=shell.stderr)
+        process.exit(await shell.wait())
 
     def close(self):
         self._loop.call_soon_threadsafe(self._server.close)
+        # Those of an attempt that failed look for its scheduler still; each shell has a process group of its own.
+        for group in self._shells:
+            with suppress(ProcessLookupError):
+                os.killpg(group, signal.SIGKILL)
 
 
 def test_hosts_by_ssh(store, expected, tmp_path):
