@@ -135,15 +135,33 @@ def opened_place(url: str) -> tuple[Any, str]:
     Raises
     ------
     InputError
-        If nothing opens such a URL.
+        If nothing opens such a URL, or there is a password in it.
     """
     import fsspec
 
+    check_url(url)
     try:
         filesystem, place = fsspec.core.url_to_fs(url)
     except (ImportError, ValueError) as error:
         raise InputError(f"{url} can't be opened: {error}") from error
     return filesystem, str(place).rstrip("/")
+
+
+def check_url(url: str) -> None:
+    """Refuse a URL with a password in it: URLs are shown, sent to workers, and kept in checkpoints.
+
+    Raises
+    ------
+    InputError
+    """
+    for part in url.split("::"):
+        protocol, _, place = part.partition("://")
+        user, _, password = place.partition("/")[0].rpartition("@")[0].partition(":")
+        if password:
+            raise InputError(
+                f"the {protocol} URL has a password in it (after {user!r}): leave it out, and give it where fsspec "
+                f"finds it, on workers too: in FSSPEC_{protocol.upper()}_PASSWORD, or in a file in ~/.config/fsspec"
+            )
 
 
 def retried(request: Callable[[], Value]) -> Value:

@@ -4,8 +4,10 @@ import uuid
 
 import pytest
 
+from streamgmm import GaussianMixture, load, save
 from streamgmm.exceptions import InputError
-from streamgmm.storage import Folder
+from streamgmm.result_files import write_predictions
+from streamgmm.storage import Folder, check_url
 
 
 def test_of_several_that_take_over_one_succeeds(tmp_path):
@@ -59,3 +61,26 @@ def test_a_file_in_the_place_of_the_folder_is_a_mistake(tmp_path):
             with pytest.raises(InputError, match="is a file"):
                 write("a", b"one")
     assert (tmp_path / "file").read_text() == "a file"
+
+
+@pytest.mark.parametrize("url", ["ftp://ann:hunter2@host/rows", "simplecache::sftp://ann:hunter2@host:22/rows"])
+def test_a_password_in_a_url_is_refused_and_not_shown(url, x):
+    """It would be in graphs, errors, logs and checkpoints."""
+    model = GaussianMixture(2).fit(x)
+    for use in (
+        lambda: GaussianMixture(2).fit(url),
+        lambda: GaussianMixture(2, checkpoint=url).fit(x),
+        lambda: save(model, url),
+        lambda: load(url),
+        lambda: write_predictions(model, x, url),
+    ):
+        with pytest.raises(InputError, match=r"FSSPEC_S?FTP_PASSWORD") as caught:
+            use()
+        assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "url", ["ftp://ann@host:21/a:b@c", "s3://bucket/a:b@c", "/local/a:b@c", "C:\\a@b", "memory://a"]
+)
+def test_urls_without_a_password_are_taken(url):
+    check_url(url)

@@ -11,6 +11,7 @@ import numpy as np
 from streamgmm.exceptions import RowsError
 from streamgmm.rows.base import RandomAccessRows, Rows, check_sample_weight
 from streamgmm.rows.reading import Reading
+from streamgmm.storage import check_url
 
 _KINDS = (
     "a NumPy array, a pandas DataFrame, a pyarrow Table, a zarr.Array, a Dask array or DataFrame, or the path of a "
@@ -68,6 +69,8 @@ def open_rows(
     RowsError
         If the source can't be used; the message names what was found.
     """
+    if isinstance(source, (str, os.PathLike)):
+        check_url(os.fspath(source))
     rows = _opened(source, sample_weight, columns, default_columns, memory_limit)
     rows.memory_limit = memory_limit
     return rows

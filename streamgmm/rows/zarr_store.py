@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +24,31 @@ if TYPE_CHECKING:
 _NOT_ZARR = (FileNotFoundError, KeyError, ValueError, NotImplementedError)
 
 
+@dataclass(frozen=True)
+class _StoredArray:
+    """An array, and the URL that it was opened by, where it was.
+
+    A file system that Zarr has opened has with it the secrets that fsspec found here, in a configuration file or in
+    variables. Workers are sent the URL, and what the array is, and find secrets where they are.
+    """
+
+    array: zarr.Array[Any]
+    url: str | None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        if self.url is not None and type(self.array.store).__name__ == "FsspecStore":
+            return _opened_again, (self.url, self.array.metadata)
+        return type(self), (self.array, self.url)
+
+
+def _opened_again(url: str, metadata: Any) -> _StoredArray:
+    """Open an array without a request for what it is."""
+    import zarr
+
+    place = zarr.storage.StorePath(zarr.storage.FsspecStore.from_url(url, read_only=True))
+    return _StoredArray(zarr.Array(zarr.AsyncArray(metadata, place)), url)
+
+
 class ZarrRows(RandomAccessRows):
     """The rows of a 2-D Zarr array."""
 
@@ -33,7 +59,7 @@ class ZarrRows(RandomAccessRows):
         self._path = _local_path(array) if path is None else path
         check_two_dimensional(array.shape, description)
         check_dtype(np.dtype(array.dtype), description)
-        self.array = array
+        self._stored = _StoredArray(array, path)
         self.n_rows, self.n_features = array.shape
         self.dtype, self.feature_names = np.dtype(array.dtype), None
         self.in_memory = type(array.store).__name__ == "MemoryStore"
@@ -51,6 +77,11 @@ class ZarrRows(RandomAccessRows):
         check_piece(piece_bytes, memory_limit, description)
         self._ahead = self._reading.remote and fits(2 * piece_bytes, memory_limit)
         self.piece_bytes = (2 if self._ahead else 1) * piece_bytes
+
+    @property
+    def array(self) -> zarr.Array[Any]:
+        """The array."""
+        return self._stored.array
 
     def stored_version(self) -> str | None:
         if self._path is not None:

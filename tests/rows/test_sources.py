@@ -1,9 +1,11 @@
 """Every kind of data gives the same rows, any range can be read, and the cut comes from the data alone."""
 
+import pickle
 import threading
 
 import dask.array as da
 import dask.dataframe as dd
+import fsspec
 import numpy as np
 import pandas as pd
 import pyarrow as pa
@@ -303,3 +305,17 @@ def test_pieces_read_ahead_are_the_same_and_so_is_what_fails(tmp_path):
     rows = open_rows(str(tmp_path / "x.zarr"))
     rows._piece_rows, rows._ahead = 1000, True
     np.testing.assert_array_equal(read_all(rows, 0, N_ROWS), X)
+
+
+@pytest.mark.parametrize("array", ["", "/inside"])
+def test_workers_find_secrets_themselves(array, monkeypatch):
+    """What fsspec found in its configuration here is not sent to workers, and a store is opened there without it."""
+    monkeypatch.setitem(fsspec.config.conf, "memory", {"secret": "hunter2"})
+    url = f"memory://test_workers_find_secrets{array}.zarr"
+    if array:
+        zarr.open_group(url, mode="w")
+    stored = zarr.create_array(url + array, shape=X.shape, chunks=(700, 3), dtype=X.dtype)
+    stored[:] = X
+    sent = pickle.dumps(open_rows(url))
+    assert b"hunter2" not in sent
+    np.testing.assert_array_equal(np.concatenate([block.x for block in pickle.loads(sent).read(0, N_ROWS)]), X)
