@@ -19,8 +19,9 @@ from streamgmm.exceptions import ClusterError
 from streamgmm.retries import Retries, setting
 
 if TYPE_CHECKING:
-    from dask.delayed import Delayed
     from distributed import Client, Future
+
+    from streamgmm.graphs import LazyParts
 
 #: Seconds between two looks at whether a cluster does anything.
 _POLL = 5.0
@@ -77,17 +78,21 @@ def workers_of(client: Client) -> Workers:
 
 
 def compute_on(
-    client: Client, graph: Callable[[], Sequence[Delayed]], wanted: Iterable[int], done: Callable[[int, Any], None]
+    client: Client,
+    graph: Callable[[Sequence[int]], Sequence[LazyParts]],
+    wanted: Iterable[int],
+    done: Callable[[int, Any], None],
 ) -> None:
-    """Compute some values on a cluster; hand each over, with its number, when it is there.
+    """Compute some parts on a cluster; hand each over, with its number, when it is there.
 
     Parameters
     ----------
     client : Client
     graph : callable
-        Makes the lazy values, for each attempt anew: what one of them needs may have been lost with the cluster.
+        Makes the lazy values of the parts with some numbers, for each attempt anew: what one of them needs may have
+        been lost with the cluster.
     wanted : iterable of int
-        The numbers of those that are to be computed.
+        The numbers of the parts that are to be computed.
     done : callable
         ``done(number, value)``.
 
@@ -99,7 +104,7 @@ def compute_on(
     left = set(wanted)
     for last in Retries.configured("pass-attempts").waits():
         try:
-            _attempt(client, graph(), left, done)
+            _attempt(client, graph(sorted(left)), left, done)
             return
         except _TaskError as error:
             # A store that a user's own graph reads, say: it may answer the next time.
@@ -110,10 +115,9 @@ def compute_on(
                 raise ClusterError(_explained(error, client)) from error
 
 
-def _attempt(client: Client, values: Sequence[Delayed], left: set[int], done: Callable[[int, Any], None]) -> None:
+def _attempt(client: Client, lazy: Sequence[LazyParts], left: set[int], done: Callable[[int, Any], None]) -> None:
     """Compute what is left; take out of `left` what is there."""
-    numbers = sorted(left)
-    pending: dict[Future, int] = dict(zip(client.compute([values[number] for number in numbers]), numbers, strict=True))
+    pending: dict[Future, LazyParts] = dict(zip(client.compute([parts.lazy for parts in lazy]), lazy, strict=True))
     watch = _Watch(client, setting("stall-timeout"))
     finished: SimpleQueue[Future] = SimpleQueue()
     for future in pending:
@@ -124,10 +128,10 @@ def _attempt(client: Client, values: Sequence[Delayed], left: set[int], done: Ca
             if not futures:
                 watch.look()
                 continue
-            for future, value in zip(futures, _values(client, futures, watch.patience), strict=True):
-                number = pending.pop(future)
-                left.remove(number)
-                done(number, value)
+            for future, found in zip(futures, _values(client, futures, watch.patience), strict=True):
+                for number, value in pending.pop(future).values(found):
+                    left.remove(number)
+                    done(number, value)
             watch.alive()
     finally:
         for future in pending:

@@ -3,9 +3,10 @@
     leaves    (a range of the source, the parameters) -> a value        loading and computing are one task
     tree      groups of 8, by the task's index, never by arrival        values add up with `+`
 
-The parameters are in the graph once. The lower levels of the tree are in the graph too; the upper ones, above at most
-64 parts, are added up here as the parts come, so that a part that has come is never computed again. The same graph runs
-on the synchronous, the threaded and the distributed scheduler, and gives the same bits on each.
+The parameters are in the graph once, or in each task where they are small. The lower levels of the tree are in the
+graph too; the upper ones, above at most 64 parts, are added up here as the parts come, so that a part that has come is
+never computed again. The same tree is added up on the synchronous, the threaded and the distributed scheduler, and
+gives the same bits on each.
 """
 
 from __future__ import annotations
@@ -22,14 +23,14 @@ import numpy.typing as npt
 
 from streamgmm.blas import one_blas_thread
 from streamgmm.cluster import active_client, compute_on, workers_of
+from streamgmm.graphs import LazyParts, lazy_parts, n_parts
 from streamgmm.rows.base import Block, Leaf, RandomAccessRows, RowRange, Rows
 from streamgmm.rows.cut import COPIES
 from streamgmm.threads import n_threads, on_threads
-from streamgmm.tree import GROUP, MOST_PARTS, Arriving, add_up, level, n_groups, total
+from streamgmm.tree import Arriving, add_up, total
 
 if TYPE_CHECKING:
     import dask.array as da
-    from dask.delayed import Delayed
     from distributed import Client
 
 
@@ -126,7 +127,7 @@ class Parts:
     keep: Callable[[int, Any], None] | None = None
 
 
-def run_pass(rows: Rows, leaf: Leaf, parameters: Any, parts: Parts | None = None) -> Any:
+def run_pass(rows: Rows, leaf: Leaf, parameters: Any, parts: Parts | None = None, *, small: bool = False) -> Any:
     """Read all rows once; return the sum of what `leaf` gives for each task.
 
     Parameters
@@ -140,6 +141,8 @@ def run_pass(rows: Rows, leaf: Leaf, parameters: Any, parts: Parts | None = None
         Sent to the tasks once.
     parts : Parts, optional
         Parts that need not be computed, and where to keep the others. Rows in this process's memory have none.
+    small : bool, default=False
+        Whether a worker may hold what the leaf gives for several tasks: so that Dask has fewer of them.
 
     Raises
     ------
@@ -153,23 +156,8 @@ def run_pass(rows: Rows, leaf: Leaf, parameters: Any, parts: Parts | None = None
     """
     if rows.in_memory and isinstance(rows, RandomAccessRows):
         return run_here(rows, leaf, parameters)
-    import dask
-
     parts = Parts() if parts is None else parts
-    client = active_client()
-    together = _together(rows, client)
-
-    def graph() -> list[Delayed]:
-        node = dask.delayed(parameters, pure=False, traverse=False)
-        combine = dask.delayed(add_up, pure=False, traverse=False)
-        nodes = rows.leaves(_OneThread(leaf), node, together=together)
-        while len(nodes) > most_parts:
-            nodes = level(nodes, combine)
-        return nodes
-
-    most_parts = 1 if rows.n_rows is None else MOST_PARTS
-    n_parts = n_groups(rows.n_tasks, most_parts)
-    arriving = Arriving(n_parts)
+    arriving = Arriving(n_parts(rows))
     for number, value in parts.found.items():
         arriving.put(number, value)
 
@@ -178,13 +166,19 @@ def run_pass(rows: Rows, leaf: Leaf, parameters: Any, parts: Parts | None = None
         if parts.keep is not None:
             parts.keep(number, value)
 
-    left = [number for number in range(n_parts) if number not in parts.found]
+    client = active_client()
+    threads = 0 if client is None else _threads_of(client)
+
+    def lazy(wanted: Sequence[int]) -> list[LazyParts]:
+        return lazy_parts(rows, _OneThread(leaf), parameters, wanted, n_threads=threads, small=small)
+
+    left = [number for number in range(n_parts(rows)) if number not in parts.found]
     # The driver's own limit outlasts the tasks, so that threads which overlap don't switch it on and off.
     with one_blas_thread():
         if client is None:
-            _compute_here(graph(), left, _most_threads(rows), done)
+            _compute_here(lazy(left), _most_threads(rows), done)
         else:
-            compute_on(client, graph, left, done)
+            compute_on(client, lazy, left, done)
     return arriving.total
 
 
@@ -195,41 +189,35 @@ def _most_threads(rows: Rows) -> int:
     return max(1, min(n_threads(), rows.memory_limit // (COPIES * rows.piece_bytes)))
 
 
-def _together(rows: Rows, client: Client | None) -> int:
-    """Return how many leaves are one task of Dask's: eight where a cluster has so many that each worker gets dozens.
-
-    A task costs Dask a millisecond or two, and the tree adds up eight in any case.
-    """
-    # Parts must be the same on every cluster: of more tasks than that, eight are added up before they are a part.
-    if client is None or rows.n_tasks <= MOST_PARTS:
-        return 1
+def _threads_of(client: Client) -> int:
+    """Return how many threads a cluster has now; 0 where that can't be told."""
     try:
-        on_cluster = workers_of(client).n_threads
+        return workers_of(client).n_threads
     except (OSError, TimeoutError):
-        return 1
-    return GROUP if 0 < on_cluster * 8 * GROUP <= rows.n_tasks else 1
+        return 0
 
 
-def _compute_here(
-    nodes: Sequence[Delayed], wanted: Sequence[int], most_threads: int, done: Callable[[int, Any], None]
-) -> None:
-    """Compute some values on one of Dask's schedulers for one machine; hand each over when it is there."""
+def _compute_here(lazy: Sequence[LazyParts], most_threads: int, done: Callable[[int, Any], None]) -> None:
+    """Compute parts on one of Dask's schedulers for one machine; hand each over when it is there."""
     import dask
     from dask.callbacks import Callback
 
-    numbers = {nodes[number].key: number for number in wanted}
+    pending = {parts.lazy.key: parts for parts in lazy}
+
+    def give(key: Any, found: Any) -> None:
+        if key in pending:
+            for number, value in pending.pop(key).values(found):
+                done(number, value)
 
     def after_task(key: Any, value: Any, *_: Any) -> None:
-        if key in numbers:
-            done(numbers.pop(key), value)
+        give(key, value)
 
     options = {} if most_threads == n_threads() else {"num_workers": most_threads}
     with Callback(posttask=after_task):
-        values = dask.compute(*(nodes[number] for number in wanted), **options)
+        values = dask.compute(*(parts.lazy for parts in lazy), **options)
     # Schedulers that are not Dask's own may know no callbacks.
-    for number, value in zip(wanted, values, strict=True):
-        if nodes[number].key in numbers:
-            done(number, value)
+    for parts, found in zip(lazy, values, strict=True):
+        give(parts.lazy.key, found)
 
 
 def run_here(rows: RandomAccessRows, leaf: Leaf, parameters: Any) -> Any:
@@ -246,10 +234,12 @@ def run_here(rows: RandomAccessRows, leaf: Leaf, parameters: Any) -> Any:
     return total(values)
 
 
-def run_measured_pass(rows: Rows, leaf: Leaf, parameters: Any, parts: Parts | None = None) -> tuple[Any, PassCost]:
+def run_measured_pass(
+    rows: Rows, leaf: Leaf, parameters: Any, parts: Parts | None = None, *, small: bool = False
+) -> tuple[Any, PassCost]:
     """Do what `run_pass` does, and return what it cost too."""
     began = time.perf_counter()
-    result: Measured = run_pass(rows, _Measuring(leaf), parameters, parts)
+    result: Measured = run_pass(rows, _Measuring(leaf), parameters, parts, small=small)
     return result.value, replace(result.cost, elapsed=time.perf_counter() - began, n_passes=1)
 
 
@@ -260,12 +250,10 @@ def map_rows(
 
     `leaf` returns an array of shape (n,) or (n, n_columns).
     """
-    import dask
     import dask.array as da
 
-    node = dask.delayed(parameters, pure=False, traverse=False)
     parts = []
-    for part, value in zip(rows.ranges, rows.leaves(_OneThread(leaf), node), strict=True):
+    for part, value in zip(rows.ranges, rows.leaves(_OneThread(leaf), parameters), strict=True):
         n = part.stop - part.start
         shape = (n,) if n_columns is None else (n, n_columns)
         parts.append(da.from_delayed(value, shape=shape, meta=np.empty((0,) * len(shape), dtype=dtype)))

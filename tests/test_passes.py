@@ -14,13 +14,14 @@ from hypothesis import strategies as st
 from sklearn.exceptions import ConvergenceWarning
 from threadpoolctl import threadpool_info
 
-from streamgmm import GaussianMixture, passes
+from streamgmm import GaussianMixture
 from streamgmm.blas import one_blas_thread
-from streamgmm.cluster import Workers
+from streamgmm.graphs import factored, lazy_parts, n_parts
 from streamgmm.passes import Parts, run_here, run_pass
 from streamgmm.rows.arrays import ArrayRows
 from streamgmm.rows.base import RowRange
 from streamgmm.rows.open import open_rows
+from streamgmm.rows.sending import task_of
 from streamgmm.threads import at_once
 from streamgmm.tree import GROUP
 from tests.conftest import clusters
@@ -139,6 +140,27 @@ def test_same_bits_on_a_cluster_of_any_size(store):
             assert small_fit(np.asarray(lazy)).converged_ is False
 
 
+def test_a_cluster_begins_with_the_large_bundles():
+    """What is left at the end is shared in small portions, so that workers end at about the same time."""
+    from dask.distributed import Client, LocalCluster
+
+    options = {"processes": False, "threads_per_worker": 1, "dashboard_address": "127.0.0.1:0"}
+    with dask.config.set(scheduler=None), LocalCluster(n_workers=1, **options) as cluster, Client(cluster):
+        assert run_pass(rows_of_one(40), _count_rows, None, small=True) == 40
+        ORDER.clear()
+        run_pass(rows_of_one(40), _note_order, None, small=True)
+    # Dask may take neighbours in any order.
+    assert np.abs(np.array(ORDER) - np.arange(40)).max() <= 8
+
+
+ORDER = []
+
+
+def _note_order(blocks, _parameters):
+    ORDER.extend(block.start for block in blocks)
+    return 0
+
+
 class Counting(Callback):
     """Counts computes, and the tasks of each."""
 
@@ -180,27 +202,83 @@ def test_loading_and_computing_are_one_task(store, lazy):
     assert counting.tasks[0] <= n_leaves + n_tree + 2
 
 
-@pytest.mark.parametrize("n_tasks", [1, 63, 64, 65, 512, 513, 5000])
-def test_parts_are_the_same_wherever_a_pass_runs(n_tasks, monkeypatch):
-    """A checkpoint's parts are found again on a cluster that is given several leaves in one task."""
-    rows = open_rows(np.zeros((n_tasks, 1))).recut(tuple(RowRange(i, i + 1) for i in range(n_tasks)))
+def rows_of_one(n_tasks, sample_weight=None):
+    rows = open_rows(np.arange(float(n_tasks))[:, np.newaxis], sample_weight=sample_weight)
+    rows = rows.recut(tuple(RowRange(i, i + 1) for i in range(n_tasks)))
     rows.in_memory = False
-    monkeypatch.setattr(passes, "workers_of", lambda client: Workers(1, 1, None, 0))
-    on_a_cluster = passes._together(rows, object())
-    assert on_a_cluster == (GROUP if n_tasks > 64 else 1)
+    return rows
+
+
+@pytest.mark.parametrize("n_tasks", [1, 2, 63, 64, 65, 512, 513, 5000])
+def test_parts_are_the_same_on_every_cluster(n_tasks):
+    """A checkpoint's parts are found again on a cluster that is given several of them in one task."""
+    rows = rows_of_one(n_tasks)
     found = []
-    for together in (1, on_a_cluster):
-        parts = {}
-        monkeypatch.setattr(passes, "_together", lambda rows, client, n=together: n)
-        total = run_pass(rows, trace_leaf, 1, Parts(keep=parts.__setitem__))
-        found.append((total, sorted(parts.items())))
-    assert found[0] == found[1]
-    assert len(found[0][1]) <= 64
-    # What has come is not computed again.
-    some = dict(found[0][1][::2])
-    kept = {}
-    assert run_pass(rows, trace_leaf, 1, Parts(some, kept.__setitem__)) == found[0][0]
-    assert set(kept) == set(dict(found[0][1])) - set(some)
+    for n_threads, small in ((0, False), (1, False), (1, True), (3, True), (1000, True)):
+        lazy = lazy_parts(rows, trace_leaf, 1, range(n_parts(rows)), n_threads=n_threads, small=small)
+        values = dask.compute(*(parts.lazy for parts in lazy), scheduler="sync")
+        found.append([one for parts, value in zip(lazy, values, strict=True) for one in parts.values(value)])
+    assert all(one == found[0] for one in found)
+    assert [number for number, _ in found[0]] == list(range(n_parts(rows)))
+    assert len(found[0]) <= 64
+
+
+@pytest.mark.parametrize("n_tasks", [1, 64, 513])
+def test_parts_that_have_come_are_not_computed_again(n_tasks):
+    rows = rows_of_one(n_tasks)
+    parts, kept = {}, {}
+    total = run_pass(rows, trace_leaf, 1, Parts(keep=parts.__setitem__))
+    some = dict(sorted(parts.items())[::2])
+    assert run_pass(rows, trace_leaf, 1, Parts(some, kept.__setitem__)) == total
+    assert set(kept) == set(parts) - set(some)
+
+
+def test_some_parts_together_read_their_own_rows_and_weights():
+    wanted = [0, 1, 2, 5, 6, 30, 39]
+    weights = np.arange(40.0) * 100
+    lazy = lazy_parts(rows_of_one(40, weights), _rows_and_weights, None, wanted, n_threads=1, small=True)
+    assert len(lazy) < len(wanted)
+    values = dask.compute(*(parts.lazy for parts in lazy), scheduler="sync")
+    found = dict(one for parts, value in zip(lazy, values, strict=True) for one in parts.values(value))
+    assert found == {number: [(number, 100 * number)] for number in wanted}
+
+
+@given(numbers=st.lists(st.integers(0, 1000), unique=True).map(sorted), n_threads=st.integers(1, 100))
+def test_bundles_get_smaller_and_none_is_large(numbers, n_threads):
+    bundles = factored(numbers, n_threads)
+    assert [number for bundle in bundles for number in bundle] == numbers
+    sizes = [len(bundle) for bundle in bundles]
+    assert sizes == sorted(sizes, reverse=True)
+    assert all(size == 1 or size * 2 * n_threads <= len(numbers) for size in sizes)
+    assert max(sizes, default=1) <= 4
+    # The tasks that end a pass are the smallest there are, one for each thread at least.
+    assert sizes[-n_threads:] == [1] * min(n_threads, len(numbers))
+
+
+def test_what_tasks_share_is_in_each_where_it_is_small_and_else_in_the_graph_once():
+    def numbers_of_values(shared, n_tasks):
+        task = task_of(np.multiply, shared, n_tasks=n_tasks)
+        tasks = [task(i) for i in range(n_tasks)]
+        assert [np.max(value) for value in dask.compute(*tasks, scheduler="sync")] == list(range(n_tasks))
+        return len(set().union(*(task.__dask_graph__().keys() for task in tasks)))
+
+    assert numbers_of_values(np.ones(1000), 10) == 10
+    assert numbers_of_values(np.ones(100_000), 10) == 11
+    assert numbers_of_values(np.ones(1000), 1000) == 1001
+
+
+def test_what_pickle_can_not_send_is_left_to_dask():
+    shared = lambda: 3  # noqa: E731
+    task = task_of(_call, shared, n_tasks=1)(2)
+    assert task.compute(scheduler="sync") == 6
+
+
+def _call(function, number):
+    return function() * number
+
+
+def _rows_and_weights(blocks, _parameters):
+    return [(block.x[0, 0], block.sample_weight[0]) for block in blocks]
 
 
 def _count_rows(blocks, _parameters):

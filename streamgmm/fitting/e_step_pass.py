@@ -123,7 +123,7 @@ class EStepLeaf:
 
 def read_models(rows: Rows, models: tuple[PassModel, ...], parts: Parts | None = None) -> tuple[PassOutcome, PassCost]:
     """Read all rows once for some models."""
-    outcome, cost = run_measured_pass(rows, EStepLeaf(), models, parts)
+    outcome, cost = run_measured_pass(rows, EStepLeaf(), models, parts, small=True)
     return outcome, cost
 
 

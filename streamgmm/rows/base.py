@@ -7,12 +7,14 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from copy import copy
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
+from uuid import uuid4
 
 import numpy as np
 import numpy.typing as npt
 
 from streamgmm.exceptions import MissingValuesError, RowsError
 from streamgmm.rows.fingerprint import digest
+from streamgmm.rows.sending import task_of
 from streamgmm.tree import add_up
 
 if TYPE_CHECKING:
@@ -123,11 +125,8 @@ class Rows(ABC):
         """Into how many tasks the rows are cut; this comes from the data and the memory limit alone."""
 
     @abstractmethod
-    def leaves(self, leaf: Leaf, parameters: Delayed, *, together: int = 1) -> list[Delayed]:
-        """Return one lazy task for each part, or for so many together where that can be.
-
-        It loads the part and applies `leaf` to its blocks and `parameters`; what several parts give is added up.
-        """
+    def leaves(self, leaf: Leaf, parameters: Any) -> list[Delayed]:
+        """Return one lazy task for each part: it loads the part and applies `leaf` to its blocks and `parameters`."""
 
     @abstractmethod
     def one_task(self, number: int) -> Rows:
@@ -173,23 +172,28 @@ class RandomAccessRows(Rows):
     def read(self, start: int, stop: int) -> Iterator[Block]:
         """Read the rows start, ..., stop - 1, in blocks; blocks carry weights only where a column holds them."""
 
-    def leaves(self, leaf: Leaf, parameters: Delayed, *, together: int = 1) -> list[Delayed]:
-        from dask import delayed
+    def leaves(self, leaf: Leaf, parameters: Any) -> list[Delayed]:
+        return self.bundles(leaf, parameters, [(number,) for number in range(self.n_tasks)], add_up)
 
+    def bundles(
+        self, leaf: Leaf, parameters: Any, bundles: Sequence[Sequence[int]], combine: Callable[..., Any]
+    ) -> list[Delayed]:
+        """Return one lazy task for each bundle of parts: what `leaf` gives, or ``combine(*values)`` of several.
+
+        Dask's schedulers run them in their order, as far as nothing else decides.
+        """
         weights = self.sample_weight
-        source = delayed(self.without_weights(), pure=False, traverse=False)
-        task = delayed(_apply, pure=False, traverse=False)
-        groups = [self.ranges[start : start + together] for start in range(0, len(self.ranges), together)]
-        return [
-            task(
-                leaf,
-                source,
-                [(part.start, part.stop) for part in group],
-                None if weights is None else weights[group[0].start : group[-1].stop],
-                parameters,
-            )
-            for group in groups
-        ]
+        # A task is told what to read.
+        source = self.without_weights().recut(())
+        task = task_of(_apply, leaf, source, parameters, combine, n_tasks=len(bundles))
+        # Of tasks that are alike otherwise Dask takes those with the last keys first.
+        name = f"rows-{uuid4().hex}"
+        lazy = []
+        for place, bundle in enumerate(bundles):
+            ranges = [(self.ranges[number].start, self.ranges[number].stop) for number in bundle]
+            of_rows = None if weights is None else [weights[start:stop] for start, stop in ranges]
+            lazy.append(task(ranges, of_rows, dask_key_name=(name, f"{len(bundles) - place:09d}")))
+        return lazy
 
     def without_weights(self) -> RandomAccessRows:
         """Return the same rows without `sample_weight`, so that a task is sent no weights but its own."""
@@ -241,17 +245,18 @@ def weighted_blocks(blocks: Iterable[Block], start: int, sample_weight: npt.NDAr
 def _apply(
     leaf: Leaf,
     source: RandomAccessRows,
-    ranges: Sequence[tuple[int, int]],
-    sample_weight: npt.NDArray[Any] | None,
     parameters: Any,
+    combine: Callable[..., Any],
+    ranges: Sequence[tuple[int, int]],
+    sample_weights: Sequence[npt.NDArray[Any]] | None,
 ) -> Any:
-    """Apply a leaf to each of some ranges, and add up what it gives; the weights are those of all of them."""
-    first = ranges[0][0]
-    values = []
-    for start, stop in ranges:
-        weight = None if sample_weight is None else sample_weight[start - first : stop - first]
-        values.append(leaf(weighted_blocks(source.read(start, stop), start, weight), parameters))
-    return values[0] if len(values) == 1 else add_up(*values)
+    """Apply a leaf to each of some ranges with their weights, and combine what it gives."""
+    weights = [None] * len(ranges) if sample_weights is None else sample_weights
+    values = [
+        leaf(weighted_blocks(source.read(start, stop), start, of_rows), parameters)
+        for (start, stop), of_rows in zip(ranges, weights, strict=True)
+    ]
+    return values[0] if len(values) == 1 else combine(*values)
 
 
 def check_dtype(dtype: np.dtype[Any], what: str) -> None:

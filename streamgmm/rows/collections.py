@@ -13,7 +13,6 @@ from streamgmm.rows.base import UNKNOWN_LENGTH_STRIDE, Block, Leaf, Rows, check_
 from streamgmm.rows.cut import check_piece
 from streamgmm.rows.fingerprint import digest
 from streamgmm.rows.tables import common_dtype, numpy_dtype_of_pandas, select_columns
-from streamgmm.tree import add_up, level
 
 if TYPE_CHECKING:
     import dask.array as da
@@ -90,7 +89,7 @@ class DaskRows(Rows):
         # Dask names arrays after what makes them.
         return digest([self.array.name, "" if self.sample_weight is None else self.sample_weight.name])
 
-    def leaves(self, leaf: Leaf, parameters: Delayed, *, together: int = 1) -> list[Delayed]:
+    def leaves(self, leaf: Leaf, parameters: Any) -> list[Delayed]:
         import dask.array as da
         from dask import delayed
 
@@ -100,15 +99,13 @@ class DaskRows(Rows):
             *arrays,
             leaf=leaf,
             starts=self.starts,
-            parameters=parameters,
+            parameters=delayed(parameters, pure=False, traverse=False),
             dtype=object,
             chunks=((1,) * self.n_tasks, (1,)),
             meta=np.empty((0, 0), dtype=object),
             name=_fresh_name(),
         )
-        leaves = [_unwrapped(result) for result in results.to_delayed().ravel()]
-        # Dask fuses a chunk's own tasks with its leaf, so several chunks are tasks of their own still.
-        return leaves if together == 1 else level(leaves, delayed(add_up, pure=False, traverse=False), together)
+        return [_unwrapped(result) for result in results.to_delayed().ravel()]
 
     def map(self, leaf: Leaf, parameters: Any, *, n_columns: int | None, dtype: type) -> da.Array:
         """Return a lazy array of what `leaf` gives for the rows of each chunk: shape (n,) or (n, n_columns)."""

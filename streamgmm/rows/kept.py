@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from streamgmm.rows.base import Block, Leaf, Rows
-from streamgmm.tree import add_up, level
+from streamgmm.rows.sending import task_of
 
 if TYPE_CHECKING:
     from dask.delayed import Delayed
@@ -36,15 +36,13 @@ class KeptRows(Rows):
     def n_tasks(self) -> int:
         return self.source.n_tasks
 
-    def leaves(self, leaf: Leaf, parameters: Delayed, *, together: int = 1) -> list[Delayed]:
+    def leaves(self, leaf: Leaf, parameters: Any) -> list[Delayed]:
         import dask
 
         if not self._blocks or _lost(self._blocks):
-            nothing = dask.delayed(None, pure=False)
-            self._blocks = dask.persist(*self.source.leaves(_read, nothing))
-        task = dask.delayed(_apply, pure=False, traverse=False)
-        leaves = [task(leaf, blocks, parameters) for blocks in self._blocks]
-        return leaves if together == 1 else level(leaves, dask.delayed(add_up, pure=False, traverse=False), together)
+            self._blocks = dask.persist(*self.source.leaves(_read, None))
+        task = task_of(_apply, leaf, parameters, n_tasks=len(self._blocks))
+        return [task(blocks) for blocks in self._blocks]
 
     def one_task(self, number: int) -> Rows:
         return self.source.one_task(number)
@@ -67,7 +65,7 @@ def _read(blocks: Iterable[Block], _: object) -> tuple[Block, ...]:
     return tuple(replace(block, x=block.x if block.x.flags.owndata else np.array(block.x)) for block in blocks)
 
 
-def _apply(leaf: Leaf, blocks: tuple[Block, ...], parameters: Any) -> Any:
+def _apply(leaf: Leaf, parameters: Any, blocks: tuple[Block, ...]) -> Any:
     return leaf(iter(blocks), parameters)
 
 

@@ -21,12 +21,15 @@ from functools import cache
 import numpy as np
 
 from streamgmm import GaussianMixture
-from streamgmm.fitting.e_step_pass import EStepLeaf
+from streamgmm.cluster import active_client, workers_of
+from streamgmm.fitting.e_step_pass import read_models
+from streamgmm.graphs import factored
 from streamgmm.mixture.e_step import PassModel, e_step
 from streamgmm.mixture.precision import Kernel
 from streamgmm.passes import run_pass
 from streamgmm.rows.base import Block, Rows
 from streamgmm.rows.open import open_rows
+from streamgmm.rows.sending import task_of
 
 CHUNK_BYTES = 16 * 2**20
 
@@ -79,8 +82,8 @@ def rows_in_memory(n_rows: int, n_features: int) -> np.ndarray:
     return some_rows(n_rows, n_features, 0)
 
 
-def only_compute(n_rows: int, model: PassModel) -> object:
-    return e_step(rows_in_memory(n_rows, model.frame.n_features), None, model)
+def only_compute(model: PassModel, n_rows: list[int]) -> object:
+    return [e_step(rows_in_memory(n, model.frame.n_features), None, model) for n in n_rows]
 
 
 def median_of(function: Callable[[], object], repeats: int = 3) -> float:
@@ -102,11 +105,12 @@ def compute_alone(rows: Rows, model: PassModel) -> None:
     """Compute as many rows as a pass does, as many tasks of as many rows, from each worker's memory."""
     import dask
 
-    node = dask.delayed(model, pure=False, traverse=False)
     n_rows = [part.stop - part.start for part in rows.ranges]  # type: ignore[attr-defined]
-    task = dask.delayed(only_compute, pure=False, traverse=False)
-    combine = dask.delayed(len, pure=False)
-    dask.compute(combine([task(n, node) for n in n_rows]))
+    client = active_client()
+    assert client is not None
+    bundles = factored(range(rows.n_tasks), workers_of(client).n_threads)
+    task = task_of(only_compute, model, n_tasks=len(bundles))
+    dask.compute(*(task([n_rows[number] for number in bundle]) for bundle in bundles))
 
 
 def main() -> None:
@@ -161,11 +165,11 @@ def main() -> None:
             models = [PassModel(model.parameters().to_frame(frame), frame, kernel) for kernel in Kernel][:2]
             print(f"fit: {passes} passes in {seconds:.1f} s, {rows.n_rows * passes / seconds:,.0f} rows/s, "
                   f"{size * passes / seconds / 1e9:.2f} GB/s")  # fmt: skip
-            read = median_of(lambda: run_pass(rows, only_read, None))
+            read = median_of(lambda: run_pass(rows, only_read, None, small=True))
             print(f"reading alone: {read:.2f} s, {size / read / 1e9:.2f} GB/s")
             for one in models:
                 compute = median_of(lambda one=one: compute_alone(rows, one))
-                both = median_of(lambda one=one: run_pass(rows, EStepLeaf(), (one,)))
+                both = median_of(lambda one=one: read_models(rows, (one,)))
                 print(
                     f"{one.kernel.value} products: computing alone {compute:.2f} s, a pass {both:.2f} s = "
                     f"{both / (read + compute):.2f} x (reading + computing), {rows.n_rows / both:,.0f} rows/s, "

@@ -27,7 +27,7 @@ import numpy as np
 import psutil
 
 from streamgmm import GaussianMixture
-from streamgmm.fitting.e_step_pass import EStepLeaf
+from streamgmm.fitting.e_step_pass import read_models
 from streamgmm.mixture.e_step import PassModel
 from streamgmm.mixture.precision import Kernel
 from streamgmm.passes import run_pass
@@ -74,9 +74,9 @@ def workers(folder: str, gigabytes: float) -> None:
                 frame = model.parameters().own_frame()
                 one = PassModel(model.parameters().to_frame(frame), frame, Kernel.FLOAT32)
                 rows = open_rows(path)
-                read = median_of(lambda rows=rows: run_pass(rows, only_read, None))
+                read = median_of(lambda rows=rows: run_pass(rows, only_read, None, small=True))
                 compute = median_of(lambda rows=rows, one=one: compute_alone(rows, one))
-                seconds[n_workers] = median_of(lambda rows=rows, one=one: run_pass(rows, EStepLeaf(), (one,)))
+                seconds[n_workers] = median_of(lambda rows=rows, one=one: read_models(rows, (one,)))
                 print(
                     f"{kind:<8} {n_workers} worker(s) {1 / seconds[n_workers]:.3f} passes/s, "
                     f"reading alone {read:.2f} s, computing alone {compute:.2f} s, a pass {seconds[n_workers]:.2f} s = "

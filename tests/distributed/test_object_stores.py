@@ -205,7 +205,7 @@ def test_no_credentials_in_the_graph(x):
 
     for kind in ("zarr", "parquet"):
         rows = open_rows(put(x, kind, BUCKET))
-        graph = [dict(leaf.__dask_graph__()) for leaf in rows.leaves(print, dask.delayed(1))]
+        graph = [dict(leaf.__dask_graph__()) for leaf in rows.leaves(print, 1)]
         assert SECRET_KEY.encode() not in cloudpickle.dumps(graph)
         assert SECRET_KEY.encode() not in pickle.dumps(rows)
         assert SECRET_KEY not in json.dumps(rows.fingerprint())
