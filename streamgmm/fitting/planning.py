@@ -19,7 +19,7 @@ from streamgmm.mixture.precision import Kernel
 from streamgmm.passes import run_measured_pass, run_pass
 from streamgmm.rows.base import Block, Rows
 from streamgmm.rows.kept import KeptRows
-from streamgmm.rows.plan import HERE, Machine, Plan, Speed, plan
+from streamgmm.rows.plan import Machine, Plan, Speed, plan
 from streamgmm.threads import n_threads
 
 #: Tasks that are looked into for one with rows.
@@ -69,7 +69,7 @@ def machine_now(rows: Rows) -> Machine:
     """Return where the passes over some rows would run now."""
     client = None if rows.in_memory else active_client()
     if client is None:
-        return Machine(HERE, 1, n_threads(), None)
+        return Machine("this process", 1, n_threads(), None, is_driver=True)
     where = f"the Dask cluster at {client.scheduler.address}"
     try:
         workers = workers_of(client)
@@ -88,7 +88,8 @@ def probed(projected: Plan, rows: Rows, settings: Settings) -> Plan:
         If it can't be read.
     """
     # A part of a Dask collection may be empty.
-    candidates = (number % rows.n_tasks for number in range(rows.n_tasks // 2, rows.n_tasks // 2 + _MOST_PROBES))
+    numbers = rows.tasks_with_rows()
+    candidates = (*numbers[len(numbers) // 2 :], *numbers[: len(numbers) // 2])[:_MOST_PROBES]
     looked_into = (rows.one_task(number) for number in candidates)
     found = ((one, run_pass(one, _FirstRows(settings.n_components), None).x) for one in looked_into)
     one, x = next(((one, x) for one, x in found if len(x)), (None, None))

@@ -130,7 +130,11 @@ class Rows(ABC):
 
     @abstractmethod
     def one_task(self, number: int) -> Rows:
-        """Return the rows of one task, as a source of their own."""
+        """Return the rows of one task, which may have some, as a source of their own."""
+
+    def tasks_with_rows(self) -> Sequence[int]:
+        """Return the numbers of the tasks that may have rows."""
+        return range(self.n_tasks)
 
     def stored_version(self) -> str | None:
         """Return what changes when the files do that hold the rows; None where none do."""

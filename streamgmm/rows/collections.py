@@ -82,6 +82,10 @@ class DaskRows(Rows):
         weights = None if self.sample_weight is None else self.sample_weight.blocks[number]
         return DaskRows(self.array.blocks[number], description=self.description, sample_weight=weights)
 
+    def tasks_with_rows(self) -> list[int]:
+        # A length that is not known is no number, and so not zero.
+        return [number for number, length in enumerate(self.array.chunks[0]) if length != 0]
+
     def _cut_digest(self) -> str:
         return digest(map(str, self.array.chunks[0]))
 

@@ -41,6 +41,8 @@ class Machine:
         Bytes that the worker with the lowest limit may use.
     free_memory : int
         Bytes that are free under the limits of all workers; 0 where one has no limit.
+    is_driver : bool
+        Whether it is the process that calls `fit`.
     """
 
     description: str
@@ -48,6 +50,7 @@ class Machine:
     n_threads: int
     memory_limit: int | None
     free_memory: int = 0
+    is_driver: bool = False
 
     @property
     def threads_per_worker(self) -> int:
@@ -220,7 +223,7 @@ def plan(
     of_rows += kept_bytes // max(1, machine.n_workers)
     worker_bytes = PROCESS_BYTES + of_rows
     driver_bytes = PROCESS_BYTES + _SAMPLE_COPIES * int(_DRAWN * sample_bytes) + 64 * statistics_bytes
-    if machine.description == HERE:
+    if machine.is_driver:
         worker_bytes = driver_bytes = driver_bytes + machine.threads_per_worker * per_thread + kept_bytes
     return Plan(
         rows.description,
@@ -239,10 +242,6 @@ def plan(
         worker_bytes,
         driver_bytes,
     )
-
-
-#: What the machine is called where passes run on threads of the process that calls `fit`.
-HERE = "this process"
 
 
 def _size(n_bytes: float) -> str:

@@ -162,3 +162,5 @@ def test_a_plan_looks_for_a_part_with_rows(x):
     some = frame[(frame.a < limit) & (frame.index < 2000)]  # all other partitions are empty
     assert GaussianMixture(2).plan(some).speed is not None
     assert GaussianMixture(2).plan(frame[frame.a > 1e9]).speed is None
+    holes = da.from_array(x[:1000], chunks=((0, 500, 0, 500), (4,)))
+    assert GaussianMixture(2).plan(holes).speed is not None
