@@ -106,6 +106,8 @@ def compute_on(
         try:
             _attempt(client, graph(sorted(left)), left, done)
             return
+        except _HandoverError as error:
+            raise error.__cause__ from None  # type: ignore[misc]
         except _TaskError as error:
             # A store that a user's own graph reads, say: it may answer the next time.
             if last:
@@ -118,7 +120,8 @@ def compute_on(
 def _attempt(client: Client, lazy: Sequence[LazyParts], left: set[int], done: Callable[[int, Any], None]) -> None:
     """Compute what is left; take out of `left` what is there."""
     pending: dict[Future, LazyParts] = dict(zip(client.compute([parts.lazy for parts in lazy]), lazy, strict=True))
-    watch = _Watch(client, setting("stall-timeout"))
+    # What is seen is that a task begins or ends.
+    watch = _Watch(client, setting("stall-timeout") * max((parts.n_leaves for parts in lazy), default=1))
     finished: SimpleQueue[Future] = SimpleQueue()
     for future in pending:
         future.add_done_callback(finished.put)
@@ -128,10 +131,13 @@ def _attempt(client: Client, lazy: Sequence[LazyParts], left: set[int], done: Ca
             if not futures:
                 watch.look()
                 continue
-            for future, found in zip(futures, _values(client, futures, watch.patience), strict=True):
-                for number, value in pending.pop(future).values(found):
-                    left.remove(number)
-                    done(number, value)
+            # What has come is handed over before anything that failed is raised.
+            there = [future for future in futures if future.status == "finished"]
+            for some in (there, [future for future in futures if future not in there]):
+                for future, found in zip(some, _values(client, some, watch.patience), strict=True):
+                    for number, value in pending.pop(future).values(found):
+                        left.remove(number)
+                        _hand_over(done, number, value)
             watch.alive()
     finally:
         for future in pending:
@@ -157,8 +163,21 @@ class _TaskError(Exception):
     """An OSError that is a task's own, not the cluster's; it is the cause."""
 
 
+class _HandoverError(Exception):
+    """An OSError of who takes the values, not the cluster's; it is the cause."""
+
+
+def _hand_over(done: Callable[[int, Any], None], number: int, value: Any) -> None:
+    try:
+        done(number, value)
+    except OSError as error:
+        raise _HandoverError from error
+
+
 def _values(client: Client, futures: list[Future], patience: float) -> list[Any]:
     """Return what futures hold, or raise what a task has raised; a worker that freezes with it in hand is a stall."""
+    if not futures:
+        return []
 
     async def gathered() -> Any:
         return await client.gather(futures, asynchronous=True)
@@ -202,7 +221,7 @@ class _Watch:
                     self.client.scheduler.processing, workers=None, callback_timeout=_POLL
                 ).items()
             }
-        except (OSError, TimeoutError, AttributeError):
+        except (OSError, AttributeError):
             return None
 
 
@@ -240,7 +259,7 @@ def _explained(error: BaseException, client: Client) -> str:
     if isinstance(error, TimeoutError):
         try:
             n_workers = workers_of(client).n_workers
-        except (OSError, TimeoutError, AttributeError):
+        except (OSError, AttributeError):
             n_workers = -1
         state = {0: "it has no workers", -1: "its scheduler does not answer"}.get(n_workers, f"{n_workers} workers")
         return (

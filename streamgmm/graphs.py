@@ -17,7 +17,7 @@ from streamgmm.tree import GROUP, MOST_PARTS, add_up, level, n_groups
 if TYPE_CHECKING:
     from dask.delayed import Delayed
 
-#: Parts that one task computes whose values are not added up, at most: what is lost with a worker.
+#: Parts that one task computes whose values are not added up, at most: what is lost with a worker's thread.
 _MOST_TOGETHER = 4
 #: Tasks for each thread that are left where parts are put together: the last ones to end should end together.
 _TASKS_PER_THREAD = 8
@@ -25,14 +25,27 @@ _TASKS_PER_THREAD = 8
 
 @dataclass(frozen=True)
 class LazyParts:
-    """Some parts of a pass that one lazy value gives: their tuple, or the value itself of a single one."""
+    """Some parts of a pass that one lazy value gives.
+
+    Attributes
+    ----------
+    lazy : Delayed
+        A tuple of the parts' values, or the value of the only one.
+    numbers : tuple of int
+    listed : bool
+        Whether it is a tuple.
+    n_leaves : int
+        Leaves that one task of Dask's computes, at most: it begins and ends once for all of them.
+    """
 
     lazy: Delayed
     numbers: tuple[int, ...]
+    listed: bool = False
+    n_leaves: int = 1
 
     def values(self, found: Any) -> Iterable[tuple[int, Any]]:
         """Return each part's number and value of what the lazy value has given."""
-        return zip(self.numbers, (found,) if len(self.numbers) == 1 else found, strict=True)
+        return zip(self.numbers, found if self.listed else (found,), strict=True)
 
 
 def n_parts(rows: Rows) -> int:
@@ -61,35 +74,36 @@ def lazy_parts(
         Whether a worker may hold the values of several parts until all are there.
     """
     if n_threads and small and isinstance(rows, RandomAccessRows) and rows.n_tasks <= _most_parts(rows):
-        bundles = factored(wanted, n_threads)
+        bundles = guided(wanted, n_threads)
         return [
-            LazyParts(lazy, bundle)
+            LazyParts(lazy, bundle, listed=True, n_leaves=len(bundle))
             for lazy, bundle in zip(rows.bundles(leaf, parameters, bundles, _listed), bundles, strict=True)
         ]
-    nodes = _summed(rows, leaf, parameters, n_threads)
+    # A task computes what a node of the tree's first level adds up, where that leaves each thread enough of them.
+    in_groups = (
+        isinstance(rows, RandomAccessRows)
+        and rows.n_tasks > _most_parts(rows)
+        and 0 < n_threads * _TASKS_PER_THREAD * GROUP <= rows.n_tasks
+    )
+    if in_groups and isinstance(rows, RandomAccessRows):
+        nodes = rows.bundles(leaf, parameters, level(range(rows.n_tasks), lambda *group: group), add_up)
+    else:
+        nodes = rows.leaves(leaf, parameters)
     while len(nodes) > _most_parts(rows):
         nodes = level(nodes, _lazy(add_up))
-    return [LazyParts(nodes[number], (number,)) for number in wanted]
+    return [LazyParts(nodes[number], (number,), n_leaves=GROUP if in_groups else 1) for number in wanted]
 
 
-def _summed(rows: Rows, leaf: Leaf, parameters: Any, n_threads: int) -> list[Delayed]:
-    """Return the leaves, or the level above them where a task can compute what one of its nodes adds up."""
-    enough = 0 < n_threads * _TASKS_PER_THREAD * GROUP <= rows.n_tasks
-    if not enough or not isinstance(rows, RandomAccessRows) or rows.n_tasks <= _most_parts(rows):
-        return rows.leaves(leaf, parameters)
-    numbers = range(rows.n_tasks)
-    return rows.bundles(leaf, parameters, level(numbers, lambda *group: group), add_up)
+def guided(numbers: Sequence[int], n_threads: int) -> list[tuple[int, ...]]:
+    """Put parts together: each bundle takes a thread's share of half of what is left, so that the last ones are small.
 
-
-def factored(numbers: Sequence[int], n_threads: int) -> list[tuple[int, ...]]:
-    """Put parts together: in each step half of what is left is shared out, so that large tasks come before small ones.
-
-    Source: S. F. Hummel, E. Schonberg, L. E. Flynn, "Factoring: a method for scheduling parallel loops", CACM 35(8),
-    1992; here with a bound on the size.
+    Source: C. D. Polychronopoulos, D. J. Kuck, "Guided self-scheduling: a practical scheduling scheme for parallel
+    supercomputers", IEEE Transactions on Computers C-36(12), 1987; here of half of what is left, and with a bound on
+    the size.
 
     Examples
     --------
-    >>> [len(bundle) for bundle in factored(range(20), 2)]
+    >>> [len(bundle) for bundle in guided(range(20), 2)]
     [4, 4, 3, 2, 1, 1, 1, 1, 1, 1, 1]
     """
     bundles = []

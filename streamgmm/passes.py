@@ -138,7 +138,7 @@ def run_pass(rows: Rows, leaf: Leaf, parameters: Any, parts: Parts | None = None
         up several; a pure function that can be pickled
         wherever the rows are not in this process's memory.
     parameters : object
-        Sent to the tasks once.
+        Sent with each task where they are small, else to each worker once.
     parts : Parts, optional
         Parts that need not be computed, and where to keep the others. Rows in this process's memory have none.
     small : bool, default=False
@@ -157,7 +157,8 @@ def run_pass(rows: Rows, leaf: Leaf, parameters: Any, parts: Parts | None = None
     if rows.in_memory and isinstance(rows, RandomAccessRows):
         return run_here(rows, leaf, parameters)
     parts = Parts() if parts is None else parts
-    arriving = Arriving(n_parts(rows))
+    n = n_parts(rows)
+    arriving = Arriving(n)
     for number, value in parts.found.items():
         arriving.put(number, value)
 
@@ -172,7 +173,7 @@ def run_pass(rows: Rows, leaf: Leaf, parameters: Any, parts: Parts | None = None
     def lazy(wanted: Sequence[int]) -> list[LazyParts]:
         return lazy_parts(rows, _OneThread(leaf), parameters, wanted, n_threads=threads, small=small)
 
-    left = [number for number in range(n_parts(rows)) if number not in parts.found]
+    left = [number for number in range(n) if number not in parts.found]
     # The driver's own limit outlasts the tasks, so that threads which overlap don't switch it on and off.
     with one_blas_thread():
         if client is None:
@@ -193,7 +194,7 @@ def _threads_of(client: Client) -> int:
     """Return how many threads a cluster has now; 0 where that can't be told."""
     try:
         return workers_of(client).n_threads
-    except (OSError, TimeoutError):
+    except OSError:
         return 0
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import uuid
 from collections.abc import Callable
 from contextlib import suppress
@@ -147,6 +148,11 @@ def opened_place(url: str) -> tuple[Any, str]:
     return filesystem, str(place).rstrip("/")
 
 
+#: Protocols whose URLs have ":" and "@" for other things than passwords.
+_WITHOUT_USERS = {"file", "local", "memory", "git", "github", "zip", "tar", "libarchive", "reference", "data"}
+_AUTHORITY = re.compile(r"(?P<protocol>[\w+.-]+)://(?P<user>[^/:@\[]*):(?P<rest>[^/]*)")
+
+
 def check_url(url: str) -> None:
     """Refuse a URL with a password in it: URLs are shown, sent to workers, and kept in checkpoints.
 
@@ -154,13 +160,14 @@ def check_url(url: str) -> None:
     ------
     InputError
     """
-    for part in url.split("::"):
-        protocol, _, place = part.partition("://")
-        user, _, password = place.partition("/")[0].rpartition("@")[0].partition(":")
-        if password:
+    for found in _AUTHORITY.finditer(url):
+        protocol, user, rest = found["protocol"], found["user"], found["rest"]
+        # Of a secret with a slash in it, "@" comes after what looks like a port.
+        secret = rest.partition("@")[0] if "@" in rest else not rest.isdecimal() and "@" in url[found.end() :]
+        if secret and protocol not in _WITHOUT_USERS and user != "arn":
             raise InputError(
                 f"the {protocol} URL has a password in it (after {user!r}): leave it out, and give it where fsspec "
-                f"finds it, on workers too: in FSSPEC_{protocol.upper()}_PASSWORD, or in a file in ~/.config/fsspec"
+                f"finds it, on workers too: in a file in ~/.config/fsspec, or variables FSSPEC_{protocol.upper()}_..."
             )
 
 

@@ -16,13 +16,15 @@ MOST_PARTS = 64
 
 def add_up(*values: Any) -> Any:
     """Add values up: all at once where their class has `merged`, else one by one."""
+    if len(values) == 1:
+        return values[0]
     merged = getattr(type(values[0]), "merged", None)
     return reduce(add, values) if merged is None else merged(values)
 
 
-def level(values: Sequence[Any], combine: Callable[..., Any], size: int = GROUP) -> list[Any]:
+def level(values: Sequence[Any], combine: Callable[..., Any]) -> list[Any]:
     """Combine values in groups: one level of the tree."""
-    return [combine(*values[start : start + size]) for start in range(0, len(values), size)]
+    return [combine(*values[start : start + GROUP]) for start in range(0, len(values), GROUP)]
 
 
 def n_groups(n: int, most: int) -> int:

@@ -16,7 +16,7 @@ from threadpoolctl import threadpool_info
 
 from streamgmm import GaussianMixture
 from streamgmm.blas import one_blas_thread
-from streamgmm.graphs import factored, lazy_parts, n_parts
+from streamgmm.graphs import guided, lazy_parts, n_parts
 from streamgmm.passes import Parts, run_here, run_pass
 from streamgmm.rows.arrays import ArrayRows
 from streamgmm.rows.base import RowRange
@@ -140,17 +140,58 @@ def test_same_bits_on_a_cluster_of_any_size(store):
             assert small_fit(np.asarray(lazy)).converged_ is False
 
 
-def test_a_cluster_begins_with_the_large_bundles():
-    """What is left at the end is shared in small portions, so that workers end at about the same time."""
+@pytest.fixture
+def one_thread():
+    """A cluster in this process that runs one task at a time."""
     from dask.distributed import Client, LocalCluster
 
     options = {"processes": False, "threads_per_worker": 1, "dashboard_address": "127.0.0.1:0"}
     with dask.config.set(scheduler=None), LocalCluster(n_workers=1, **options) as cluster, Client(cluster):
-        assert run_pass(rows_of_one(40), _count_rows, None, small=True) == 40
-        ORDER.clear()
-        run_pass(rows_of_one(40), _note_order, None, small=True)
+        yield
+
+
+def test_a_cluster_begins_with_the_large_bundles(one_thread):
+    """What is left at the end is shared in small portions, so that workers end at about the same time."""
+    assert run_pass(rows_of_one(40), _count_rows, None, small=True) == 40
+    ORDER.clear()
+    run_pass(rows_of_one(40), _note_order, None, small=True)
     # Dask may take neighbours in any order.
     assert np.abs(np.array(ORDER) - np.arange(40)).max() <= 8
+
+
+def test_what_has_come_is_kept_when_another_part_fails(one_thread):
+    kept = {}
+    with pytest.raises(ZeroDivisionError):
+        run_pass(rows_of_one(40), _divide, None, Parts(keep=kept.__setitem__), small=True)
+    # Each of the bundles before the last one, which fails.
+    assert set(kept) >= set(range(30))
+
+
+def test_who_takes_the_parts_may_fail_too(one_thread):
+    """That is no fault of the cluster, which would be given the parts again."""
+    calls = []
+
+    def keep(number, value):
+        calls.append(number)
+        raise PermissionError("the checkpoint's folder")
+
+    with pytest.raises(PermissionError, match="folder"):
+        run_pass(rows_of_one(40), _count_rows, None, Parts(keep=keep), small=True)
+    assert len(calls) == 1
+
+
+def test_large_parameters_leave_leaves_to_the_scheduler_s_queue():
+    """Dask queues, and spreads, tasks whose dependencies' groups hold fewer than five tasks together."""
+    (first, *_) = lazy_parts(rows_of_one(100), trace_leaf, np.zeros(10**6), range(n_parts(rows_of_one(100))))
+    graph = dict(first.lazy.__dask_graph__())
+    leaves = [task for key, task in graph.items() if isinstance(key, tuple)]
+    assert len(leaves) == 8
+    assert all(len(task.dependencies) == 2 for task in leaves)
+    assert not any("add_up" in str(key) for task in leaves for key in task.dependencies)
+
+
+def _divide(blocks, _parameters):
+    return [1 / (39 - block.start) for block in blocks]
 
 
 ORDER = []
@@ -245,7 +286,7 @@ def test_some_parts_together_read_their_own_rows_and_weights():
 
 @given(numbers=st.lists(st.integers(0, 1000), unique=True).map(sorted), n_threads=st.integers(1, 100))
 def test_bundles_get_smaller_and_none_is_large(numbers, n_threads):
-    bundles = factored(numbers, n_threads)
+    bundles = guided(numbers, n_threads)
     assert [number for bundle in bundles for number in bundle] == numbers
     sizes = [len(bundle) for bundle in bundles]
     assert sizes == sorted(sizes, reverse=True)

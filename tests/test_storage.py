@@ -63,7 +63,15 @@ def test_a_file_in_the_place_of_the_folder_is_a_mistake(tmp_path):
     assert (tmp_path / "file").read_text() == "a file"
 
 
-@pytest.mark.parametrize("url", ["ftp://ann:hunter2@host/rows", "simplecache::sftp://ann:hunter2@host:22/rows"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "ftp://ann:hunter2@host/rows",
+        "simplecache::sftp://ann:hunter2@host:22/rows",
+        "s3://KEY:hunter2/2@bucket/rows",
+        "ftp://ann:hunter2::2@host/rows",
+    ],
+)
 def test_a_password_in_a_url_is_refused_and_not_shown(url, x):
     """It would be in graphs, errors, logs and checkpoints."""
     model = GaussianMixture(2).fit(x)
@@ -74,13 +82,25 @@ def test_a_password_in_a_url_is_refused_and_not_shown(url, x):
         lambda: load(url),
         lambda: write_predictions(model, x, url),
     ):
-        with pytest.raises(InputError, match=r"FSSPEC_S?FTP_PASSWORD") as caught:
+        with pytest.raises(InputError, match=r"FSSPEC_(S?FTP|S3)_") as caught:
             use()
         assert "hunter2" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
-    "url", ["ftp://ann@host:21/a:b@c", "s3://bucket/a:b@c", "/local/a:b@c", "C:\\a@b", "memory://a"]
+    "url",
+    [
+        "ftp://ann@host:21/a:b@c",
+        "ftp://host:21/a@b",
+        "s3://bucket/a:b@c",
+        "s3://arn:aws:s3:eu-west-1:123:accesspoint/a/b@c",
+        "ftp://[::1]:21/a@b",
+        "github://org:repo@main/rows.parquet",
+        "file://C:\\Users\\ann@lab\\rows.npy",
+        "/local/a:b@c",
+        "C:\\a@b",
+        "memory://a",
+    ],
 )
 def test_urls_without_a_password_are_taken(url):
     check_url(url)

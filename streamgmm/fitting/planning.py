@@ -11,6 +11,7 @@ from streamgmm.cluster import active_client, workers_of
 from streamgmm.fitting.e_step_pass import EStepLeaf
 from streamgmm.fitting.preparation import Settings, sample_size
 from streamgmm.fitting.sample_start import n_free_parameters
+from streamgmm.fitting.together import N_UNLIKELY
 from streamgmm.mixture.arrays import Floats
 from streamgmm.mixture.e_step import PassModel
 from streamgmm.mixture.families import FAMILIES
@@ -48,6 +49,7 @@ def planned(rows: Rows, candidates: Sequence[Settings]) -> Plan:
         covariance_type=largest.covariance_type,
         sample_rows=sample_size(rows, candidates),
         n_models=len(candidates),
+        n_unlikely=N_UNLIKELY,
         persist=candidates[0].persist,
     )
 
@@ -73,7 +75,7 @@ def machine_now(rows: Rows) -> Machine:
     where = f"the Dask cluster at {client.scheduler.address}"
     try:
         workers = workers_of(client)
-    except (OSError, TimeoutError):
+    except OSError:
         # The pass will wait for it, or say what is wrong.
         return Machine(where, 0, 0, None)
     return Machine(where, workers.n_workers, workers.n_threads, workers.memory_limit, workers.free_memory)

@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from copy import copy
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, Self
 from uuid import uuid4
 
@@ -182,14 +183,14 @@ class RandomAccessRows(Rows):
     def bundles(
         self, leaf: Leaf, parameters: Any, bundles: Sequence[Sequence[int]], combine: Callable[..., Any]
     ) -> list[Delayed]:
-        """Return one lazy task for each bundle of parts: what `leaf` gives, or ``combine(*values)`` of several.
+        """Return one lazy task for each bundle of parts: ``combine(*values)`` of what `leaf` gives for each of them.
 
         Dask's schedulers run them in their order, as far as nothing else decides.
         """
         weights = self.sample_weight
         # A task is told what to read.
         source = self.without_weights().recut(())
-        task = task_of(_apply, leaf, source, parameters, combine, n_tasks=len(bundles))
+        task = task_of(partial(_apply, leaf, combine), source, parameters, n_tasks=len(bundles))
         # Of tasks that are alike otherwise Dask takes those with the last keys first.
         name = f"rows-{uuid4().hex}"
         lazy = []
@@ -248,19 +249,20 @@ def weighted_blocks(blocks: Iterable[Block], start: int, sample_weight: npt.NDAr
 
 def _apply(
     leaf: Leaf,
+    combine: Callable[..., Any],
     source: RandomAccessRows,
     parameters: Any,
-    combine: Callable[..., Any],
     ranges: Sequence[tuple[int, int]],
     sample_weights: Sequence[npt.NDArray[Any]] | None,
 ) -> Any:
     """Apply a leaf to each of some ranges with their weights, and combine what it gives."""
     weights = [None] * len(ranges) if sample_weights is None else sample_weights
-    values = [
-        leaf(weighted_blocks(source.read(start, stop), start, of_rows), parameters)
-        for (start, stop), of_rows in zip(ranges, weights, strict=True)
-    ]
-    return values[0] if len(values) == 1 else combine(*values)
+    return combine(
+        *(
+            leaf(weighted_blocks(source.read(start, stop), start, of_rows), parameters)
+            for (start, stop), of_rows in zip(ranges, weights, strict=True)
+        )
+    )
 
 
 def check_dtype(dtype: np.dtype[Any], what: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -41,7 +42,7 @@ class KeptRows(Rows):
 
         if not self._blocks or _lost(self._blocks):
             self._blocks = dask.persist(*self.source.leaves(_read, None))
-        task = task_of(_apply, leaf, parameters, n_tasks=len(self._blocks))
+        task = task_of(partial(_apply, leaf), parameters, n_tasks=len(self._blocks))
         return [task(blocks) for blocks in self._blocks]
 
     def one_task(self, number: int) -> Rows:

@@ -15,8 +15,9 @@ from streamgmm.tree import MOST_PARTS, n_groups
 PROCESS_BYTES = 400 * 10**6
 #: Bytes that a task computes in beside the piece that it holds: blocks of the kernel, copies of a survey.
 _SCRATCH_BYTES = 32 * 2**20
-#: Statistics of a model that a worker may hold for each thread: a task's, and the eight that are being added up.
-_STATISTICS_PER_THREAD = 10
+#: What leaves a task, of which a worker may hold so many for each thread: a task's own, the eight that are listed or
+#: being added up, and as many that are not fetched yet.
+_STATISTICS_PER_THREAD = 18
 #: How many times the drawn rows of a sample may be in memory where it is put together and a start is searched for:
 #: drawn by value and by place, on the way, in order, in the coordinates of the fit.
 _SAMPLE_COPIES = 8
@@ -186,6 +187,7 @@ def plan(
     covariance_type: str,
     sample_rows: int,
     n_models: int = 1,
+    n_unlikely: int = 0,
     persist: bool | str = False,
 ) -> Plan:
     """Project what a fit to some rows takes.
@@ -200,18 +202,21 @@ def plan(
         Rows that the fit's sample may have.
     n_models : int, default=1
         Models that share a reading.
+    n_unlikely : int, default=0
+        Rows that a task may return.
     persist : bool or "auto", default=False
         Whether rows are to stay with the workers: "auto" where a cluster has twice as much memory free.
     """
     n_terms = len(FAMILIES[covariance_type].factor_pairs(rows.n_features)[0])
     statistics_bytes = 8 * n_components * n_terms * n_models
+    leaving_bytes = statistics_bytes + 8 * (rows.n_features + 2) * n_unlikely
     sample_bytes = 8 * (rows.n_features + 2) * sample_rows
     complete = rows.n_rows is not None and sample_rows >= rows.n_rows
     # Both by value and by place, where the sample is not all rows.
     drawn = sample_bytes if complete else int(2 * _DRAWN * sample_bytes)
     of_part = drawn // n_groups(rows.n_tasks, 1 if rows.n_rows is None else MOST_PARTS)
     drawn_there = _COPIES_ON_THE_WAY * min(drawn, (machine.threads_per_worker + 1) * of_part)
-    per_thread = COPIES * rows.piece_bytes + _SCRATCH_BYTES + _STATISTICS_PER_THREAD * statistics_bytes
+    per_thread = COPIES * rows.piece_bytes + _SCRATCH_BYTES + _STATISTICS_PER_THREAD * leaving_bytes
     # What a part has drawn stays with its worker until it is fetched.
     of_rows = machine.threads_per_worker * per_thread + drawn_there
     n_bytes = None if rows.n_rows is None else rows.n_rows * rows.n_features * rows.dtype.itemsize

@@ -24,14 +24,15 @@ def task_of(function: Callable[..., Any], *shared: Any, n_tasks: int) -> Callabl
     Parameters
     ----------
     function : callable
+        Small; a part of each task in any case.
     *shared : object
-        The first arguments of `function`, the same in each task.
+        Its first arguments, the same in each task. They are in the graph once, or in each task where all are small.
     n_tasks : int
         How many tasks there will be.
     """
     from dask import delayed
 
-    if _fits((function, *shared), _MOST_BYTES // max(1, n_tasks)):
+    if _fits(shared, _MOST_BYTES // max(1, n_tasks)):
         whole: Callable[..., Delayed] = delayed(partial(function, *shared), pure=False, traverse=False)
         return whole
     task = delayed(function, pure=False, traverse=False)

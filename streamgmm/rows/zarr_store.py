@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,42 +24,58 @@ if TYPE_CHECKING:
 _NOT_ZARR = (FileNotFoundError, KeyError, ValueError, NotImplementedError)
 
 
-@dataclass(frozen=True)
 class _StoredArray:
-    """An array, and the URL that it was opened by, where it was.
+    """An array, and the URL that was opened to find it, where one was.
 
     A file system that Zarr has opened has with it the secrets that fsspec found here, in a configuration file or in
-    variables. Workers are sent the URL, and what the array is, and find secrets where they are.
+    variables. Workers are sent the URL, and what the array is. They open it when they read, without a request for what
+    it is, and find secrets where they are; a scheduler, which unpacks tasks too, opens nothing.
     """
 
-    array: zarr.Array[Any]
-    url: str | None
+    def __init__(self, array: zarr.Array[Any], url: str | None) -> None:
+        self.array, self._url = array, url
 
     def __reduce__(self) -> tuple[Any, ...]:
-        if self.url is not None and type(self.array.store).__name__ == "FsspecStore":
-            return _opened_again, (self.url, self.array.metadata)
-        return type(self), (self.array, self.url)
+        if self._url is None:
+            return type(self), (self.array, None)
+        return _UnopenedArray, (self._url, self.array.store_path.path, self.array.metadata)
 
 
-def _opened_again(url: str, metadata: Any) -> _StoredArray:
-    """Open an array without a request for what it is."""
-    import zarr
+class _UnopenedArray:
+    """What `_StoredArray` is for workers."""
 
-    place = zarr.storage.StorePath(zarr.storage.FsspecStore.from_url(url, read_only=True))
-    return _StoredArray(zarr.Array(zarr.AsyncArray(metadata, place)), url)
+    def __init__(self, url: str, path: str, metadata: Any) -> None:
+        self._url, self._path, self._metadata = url, path, metadata
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self._url, self._path, self._metadata)
+
+    @cached_property
+    def array(self) -> zarr.Array[Any]:
+        import zarr
+
+        store = zarr.storage.FsspecStore.from_url(self._url, read_only=True)
+        return zarr.Array(zarr.AsyncArray(self._metadata, zarr.storage.StorePath(store, self._path)))
 
 
 class ZarrRows(RandomAccessRows):
-    """The rows of a 2-D Zarr array."""
+    """The rows of a 2-D Zarr array: one that was given as such, or found where `opened` is, with its own `path`."""
 
     def __init__(
-        self, array: zarr.Array[Any], *, description: str, path: str | None = None, memory_limit: int | None = None
+        self,
+        array: zarr.Array[Any],
+        *,
+        description: str,
+        path: str | None = None,
+        opened: str | None = None,
+        memory_limit: int | None = None,
     ) -> None:
         self.description = description
         self._path = _local_path(array) if path is None else path
         check_two_dimensional(array.shape, description)
         check_dtype(np.dtype(array.dtype), description)
-        self._stored = _StoredArray(array, path)
+        on_workers = opened if type(array.store).__name__ == "FsspecStore" else None
+        self._stored: _StoredArray | _UnopenedArray = _StoredArray(array, on_workers)
         self.n_rows, self.n_features = array.shape
         self.dtype, self.feature_names = np.dtype(array.dtype), None
         self.in_memory = type(array.store).__name__ == "MemoryStore"
@@ -157,7 +173,7 @@ def open_zarr(path: str, *, memory_limit: int | None = None) -> ZarrRows:
     except Exception as error:  # those of the object stores' libraries among them
         raise RowsError(f"{path} can't be opened as a Zarr array: {error}") from error
     if isinstance(node, zarr.Array):
-        return ZarrRows(node, description=path, path=path, memory_limit=memory_limit)
+        return ZarrRows(node, description=path, path=path, opened=path, memory_limit=memory_limit)
     arrays = {name: member for name, member in node.members(max_depth=None) if isinstance(member, zarr.Array)}
     matrices = [name for name, member in arrays.items() if member.ndim == 2]
     if len(matrices) != 1:
@@ -167,4 +183,4 @@ def open_zarr(path: str, *, memory_limit: int | None = None) -> ZarrRows:
             f"({found or 'it has no arrays'})"
         )
     inside = f"{path.rstrip('/')}/{matrices[0]}"
-    return ZarrRows(arrays[matrices[0]], description=inside, path=inside, memory_limit=memory_limit)
+    return ZarrRows(arrays[matrices[0]], description=inside, path=inside, opened=path, memory_limit=memory_limit)

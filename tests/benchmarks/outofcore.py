@@ -23,7 +23,7 @@ import numpy as np
 from streamgmm import GaussianMixture
 from streamgmm.cluster import active_client, workers_of
 from streamgmm.fitting.e_step_pass import read_models
-from streamgmm.graphs import factored
+from streamgmm.graphs import guided
 from streamgmm.mixture.e_step import PassModel, e_step
 from streamgmm.mixture.precision import Kernel
 from streamgmm.passes import run_pass
@@ -108,7 +108,7 @@ def compute_alone(rows: Rows, model: PassModel) -> None:
     n_rows = [part.stop - part.start for part in rows.ranges]  # type: ignore[attr-defined]
     client = active_client()
     assert client is not None
-    bundles = factored(range(rows.n_tasks), workers_of(client).n_threads)
+    bundles = guided(range(rows.n_tasks), workers_of(client).n_threads)
     task = task_of(only_compute, model, n_tasks=len(bundles))
     dask.compute(*(task([n_rows[number] for number in bundle]) for bundle in bundles))
 
