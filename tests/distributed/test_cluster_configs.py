@@ -110,7 +110,11 @@ class SSHServer:
         )
         self._shells.add(shell.pid)
         await process.redirect(stdout=shell.stdout, stderr=shell.stderr)
-        process.exit(await shell.wait())
+        code = await shell.wait()
+        # What it has said is on its way still; to end the channel before loses it, and now and then the connection.
+        await process.stdout.drain()
+        await process.stderr.drain()
+        process.exit(code)
 
     def close(self):
         self._loop.call_soon_threadsafe(self._server.close)
