@@ -21,7 +21,7 @@ from streamgmm.retries import Retries, setting
 if TYPE_CHECKING:
     from distributed import Client, Future
 
-    from streamgmm.graphs import LazyParts
+    from streamgmm.tree import LazyParts
 
 #: Seconds between two looks at whether a cluster does anything.
 _POLL = 5.0
@@ -263,7 +263,8 @@ def _explained(error: BaseException, client: Client) -> str:
             n_workers = -1
         state = {0: "it has no workers", -1: "its scheduler does not answer"}.get(n_workers, f"{n_workers} workers")
         return (
-            f"the Dask cluster has done nothing for {setting('stall-timeout'):g} s ({state}): look at it, or raise "
+            f"the Dask cluster has done nothing for {setting('stall-timeout'):g} s, or that for each part of a pass "
+            f"that one of its tasks computes ({state}): look at it, or raise "
             "Dask's setting streamgmm.stall-timeout where that is no fault; calling fit again goes on from the "
             "checkpoint where there is one"
         )

@@ -7,12 +7,11 @@ on that, nor on the cluster.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from streamgmm.rows.base import Leaf, RandomAccessRows, Rows
-from streamgmm.tree import GROUP, MOST_PARTS, add_up, level, n_groups
+from streamgmm.tree import GROUP, MOST_PARTS, LazyParts, add_up, level, n_groups
 
 if TYPE_CHECKING:
     from dask.delayed import Delayed
@@ -21,31 +20,6 @@ if TYPE_CHECKING:
 _MOST_TOGETHER = 4
 #: Tasks for each thread that are left where parts are put together: the last ones to end should end together.
 _TASKS_PER_THREAD = 8
-
-
-@dataclass(frozen=True)
-class LazyParts:
-    """Some parts of a pass that one lazy value gives.
-
-    Attributes
-    ----------
-    lazy : Delayed
-        A tuple of the parts' values, or the value of the only one.
-    numbers : tuple of int
-    listed : bool
-        Whether it is a tuple.
-    n_leaves : int
-        Leaves that one task of Dask's computes, at most: it begins and ends once for all of them.
-    """
-
-    lazy: Delayed
-    numbers: tuple[int, ...]
-    listed: bool = False
-    n_leaves: int = 1
-
-    def values(self, found: Any) -> Iterable[tuple[int, Any]]:
-        """Return each part's number and value of what the lazy value has given."""
-        return zip(self.numbers, found if self.listed else (found,), strict=True)
 
 
 def n_parts(rows: Rows) -> int:
@@ -73,25 +47,29 @@ def lazy_parts(
     small : bool, default=False
         Whether a worker may hold the values of several parts until all are there.
     """
-    if n_threads and small and isinstance(rows, RandomAccessRows) and rows.n_tasks <= _most_parts(rows):
-        bundles = guided(wanted, n_threads)
-        return [
-            LazyParts(lazy, bundle, listed=True, n_leaves=len(bundle))
-            for lazy, bundle in zip(rows.bundles(leaf, parameters, bundles, _listed), bundles, strict=True)
-        ]
-    # A task computes what a node of the tree's first level adds up, where that leaves each thread enough of them.
-    in_groups = (
-        isinstance(rows, RandomAccessRows)
-        and rows.n_tasks > _most_parts(rows)
-        and 0 < n_threads * _TASKS_PER_THREAD * GROUP <= rows.n_tasks
-    )
-    if in_groups and isinstance(rows, RandomAccessRows):
-        nodes = rows.bundles(leaf, parameters, level(range(rows.n_tasks), lambda *group: group), add_up)
-    else:
-        nodes = rows.leaves(leaf, parameters)
-    while len(nodes) > _most_parts(rows):
-        nodes = level(nodes, _lazy(add_up))
-    return [LazyParts(nodes[number], (number,), n_leaves=GROUP if in_groups else 1) for number in wanted]
+    most = _most_parts(rows)
+    if isinstance(rows, RandomAccessRows) and n_threads:
+        if small and rows.n_tasks <= most:
+            bundles = guided(wanted, n_threads)
+            nodes = rows.bundles(leaf, parameters, bundles, _listed)
+            return [
+                LazyParts(node, one, listed=True, n_leaves=len(one)) for node, one in zip(nodes, bundles, strict=True)
+            ]
+        if rows.n_tasks > most and rows.n_tasks >= n_threads * _TASKS_PER_THREAD * GROUP:
+            # A task computes what a node of the tree's first level adds up.
+            groups = level(range(rows.n_tasks), _listed)
+            return _reduced(rows.bundles(leaf, parameters, groups, add_up), most, wanted, n_leaves=GROUP)
+    return _reduced(rows.leaves(leaf, parameters), most, wanted, n_leaves=1)
+
+
+def _reduced(nodes: list[Delayed], most: int, wanted: Sequence[int], *, n_leaves: int) -> list[LazyParts]:
+    """Add the tree's levels up to that of the parts; return those that are wanted."""
+    from dask import delayed
+
+    combine = delayed(add_up, pure=False, traverse=False)
+    while len(nodes) > most:
+        nodes = level(nodes, combine)
+    return [LazyParts(nodes[number], (number,), n_leaves=n_leaves) for number in wanted]
 
 
 def guided(numbers: Sequence[int], n_threads: int) -> list[tuple[int, ...]]:
@@ -117,9 +95,3 @@ def guided(numbers: Sequence[int], n_threads: int) -> list[tuple[int, ...]]:
 
 def _listed(*values: Any) -> tuple[Any, ...]:
     return values
-
-
-def _lazy(function: Any) -> Any:
-    from dask import delayed
-
-    return delayed(function, pure=False, traverse=False)

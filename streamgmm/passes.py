@@ -23,11 +23,11 @@ import numpy.typing as npt
 
 from streamgmm.blas import one_blas_thread
 from streamgmm.cluster import active_client, compute_on, workers_of
-from streamgmm.graphs import LazyParts, lazy_parts, n_parts
+from streamgmm.graphs import lazy_parts, n_parts
 from streamgmm.rows.base import Block, Leaf, RandomAccessRows, RowRange, Rows
 from streamgmm.rows.cut import COPIES
 from streamgmm.threads import n_threads, on_threads
-from streamgmm.tree import Arriving, add_up, total
+from streamgmm.tree import Arriving, LazyParts, add_up, total
 
 if TYPE_CHECKING:
     import dask.array as da

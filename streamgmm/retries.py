@@ -9,7 +9,8 @@ setting            default         meaning
 read-attempts      4               times that a request to a store is made: rows, checkpoints
 pass-attempts      4               times that a pass is given to a cluster which fails; what has been computed stays
 first-wait         "0.5 seconds"   wait before a second attempt; each wait is twice the one before
-stall-timeout      "10 minutes"    how long a cluster may do nothing, without a worker too, before that is a failure
+stall-timeout      "10 minutes"    how long a cluster may do nothing, without a worker too, before that is a failure;
+                                   for each part of a pass, where a task computes several (eight at most)
 =================  ==============  ===============================================================================
 """
 

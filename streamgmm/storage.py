@@ -162,9 +162,10 @@ def check_url(url: str) -> None:
     """
     for found in _AUTHORITY.finditer(url):
         protocol, user, rest = found["protocol"], found["user"], found["rest"]
-        # Of a secret with a slash in it, "@" comes after what looks like a port.
-        secret = rest.partition("@")[0] if "@" in rest else not rest.isdecimal() and "@" in url[found.end() :]
-        if secret and protocol not in _WITHOUT_USERS and user != "arn":
+        password, at, _ = rest.partition("@")
+        # A password may have a slash in it; what stands there otherwise is a port.
+        has_password = bool(password) if at else not rest.isdecimal() and "@" in url[found.end() :]
+        if has_password and protocol not in _WITHOUT_USERS and user != "arn":
             raise InputError(
                 f"the {protocol} URL has a password in it (after {user!r}): leave it out, and give it where fsspec "
                 f"finds it, on workers too: in a file in ~/.config/fsspec, or variables FSSPEC_{protocol.upper()}_..."

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from functools import reduce
 from operator import add
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from dask.delayed import Delayed
 
 #: Values that one node of the tree adds up.
 GROUP = 8
@@ -39,6 +43,31 @@ def total(values: Sequence[Any]) -> Any:
     while len(values) > 1:
         values = level(values, add_up)
     return values[0]
+
+
+@dataclass(frozen=True)
+class LazyParts:
+    """Some parts of a pass that one lazy value gives.
+
+    Attributes
+    ----------
+    lazy : Delayed
+        A tuple of the parts' values, or the value of the only one.
+    numbers : tuple of int
+    listed : bool
+        Whether it is a tuple.
+    n_leaves : int
+        Leaves that one task of Dask's computes, at most: it begins and ends once for all of them.
+    """
+
+    lazy: Delayed
+    numbers: tuple[int, ...]
+    listed: bool = False
+    n_leaves: int = 1
+
+    def values(self, found: Any) -> Iterable[tuple[int, Any]]:
+        """Return each part's number and value of what the lazy value has given."""
+        return zip(self.numbers, found if self.listed else (found,), strict=True)
 
 
 class Arriving:

@@ -1,6 +1,7 @@
 """A pass is one compute of one graph: a fixed tree, the same bits on every scheduler, one BLAS thread."""
 
 import threading
+import time
 import warnings
 
 import dask
@@ -16,6 +17,7 @@ from threadpoolctl import threadpool_info
 
 from streamgmm import GaussianMixture
 from streamgmm.blas import one_blas_thread
+from streamgmm.exceptions import ClusterError
 from streamgmm.graphs import guided, lazy_parts, n_parts
 from streamgmm.passes import Parts, run_here, run_pass
 from streamgmm.rows.arrays import ArrayRows
@@ -178,6 +180,19 @@ def test_who_takes_the_parts_may_fail_too(one_thread):
     with pytest.raises(PermissionError, match="folder"):
         run_pass(rows_of_one(40), _count_rows, None, Parts(keep=keep), small=True)
     assert len(calls) == 1
+
+
+def test_a_task_may_be_silent_as_long_as_all_its_parts_may(one_thread, monkeypatch):
+    monkeypatch.setattr("streamgmm.cluster._POLL", 0.05)
+    with dask.config.set({"streamgmm.stall-timeout": "0.4s", "streamgmm.pass-attempts": 1}):
+        assert run_pass(rows_of_one(8), _rest, None, small=True) == 8
+        with pytest.raises(ClusterError, match="done nothing"):
+            run_pass(rows_of_one(1), _rest, 2.0, small=True)
+
+
+def _rest(blocks, seconds):
+    time.sleep(seconds or 0.2)
+    return 1
 
 
 def test_large_parameters_leave_leaves_to_the_scheduler_s_queue():

@@ -44,7 +44,7 @@ _NAME = re.compile(r"(start|(reading|part)-\d{6})-[0-9a-f]{16}\.safetensors")
 _PARTIAL = re.compile(rf"\.({_NAME.pattern}|{re.escape(LOCK)})-[0-9a-f]{{8}}\.partial")
 #: Readings whose states are kept.
 _KEPT = 3
-#: Seconds of a reading that may be lost: so often its parts are kept.
+#: Seconds of a reading that may be lost, beside the tasks at work: so often its parts are kept.
 PART_SECONDS = 60.0
 #: Settings that may change from run to run: how long a fit goes on, and where its rows are, is no part of what it is.
 _FREE = ("max_iter", "persist")

@@ -25,8 +25,8 @@ from streamgmm.threads import n_threads
 
 #: Tasks that are looked into for one with rows.
 _MOST_PROBES = 8
-#: Seconds that a task costs the scheduler.
-_TASK_SECONDS = 2e-3
+#: Seconds that a task costs a cluster, where it has so many that several are one of Dask's.
+_TASK_SECONDS = 3e-4
 
 
 def planned(rows: Rows, candidates: Sequence[Settings]) -> Plan:

@@ -131,7 +131,7 @@ class Rows(ABC):
 
     @abstractmethod
     def one_task(self, number: int) -> Rows:
-        """Return the rows of one task, which may have some, as a source of their own."""
+        """Return the rows of one of the `tasks_with_rows`, as a source of their own."""
 
     def tasks_with_rows(self) -> Sequence[int]:
         """Return the numbers of the tasks that may have rows."""

@@ -68,6 +68,8 @@ def open_rows(
     ------
     RowsError
         If the source can't be used; the message names what was found.
+    InputError
+        If there is a password in its URL.
     """
     if isinstance(source, (str, os.PathLike)):
         check_url(os.fspath(source))

@@ -99,7 +99,9 @@ class Plan:
     piece_bytes : int
         Decoded bytes of rows that a task holds at once.
     statistics_bytes : int
-        Of the statistics of one model: what leaves a task.
+        Of the statistics of all models that share a reading.
+    leaving_bytes : int
+        Of what leaves a task: those statistics, and the rows that are least likely.
     sample_bytes : int
         Of the rows of the sample.
     machine : Machine
@@ -123,6 +125,7 @@ class Plan:
     n_tasks: int
     piece_bytes: int
     statistics_bytes: int
+    leaving_bytes: int
     sample_bytes: int
     machine: Machine
     kept: bool
@@ -141,13 +144,13 @@ class Plan:
         limit = self.machine.memory_limit
         if limit is None or self.worker_bytes <= limit:
             return
-        threads, statistics = self.machine.threads_per_worker, _size(self.statistics_bytes)
+        threads, leaving = self.machine.threads_per_worker, _size(self.leaving_bytes)
         raise MemoryLimitError(
             f"{self.source}: a worker of {self.machine.description} is projected to use up to "
             f"{_size(self.worker_bytes)} ({_size(PROCESS_BYTES)} for itself; for each of its {threads} thread(s) "
-            f"{COPIES} x {_size(self.piece_bytes)} of rows, {_STATISTICS_PER_THREAD} x {statistics} of "
-            f"statistics), and may use {_size(limit)}: give workers more memory or fewer threads, give memory_limit= a "
-            f"smaller value, {'use persist=False, ' if self.kept else ''}or fit fewer components"
+            f"{COPIES} x {_size(self.piece_bytes)} of rows, {_STATISTICS_PER_THREAD} x {leaving} of statistics "
+            f"and unlikely rows), and may use {_size(limit)}: give workers more memory or fewer threads, give "
+            f"memory_limit= a smaller value, {'use persist=False, ' if self.kept else ''}or fit fewer components"
         )
 
     def as_dict(self) -> dict[str, Any]:
@@ -241,6 +244,7 @@ def plan(
         rows.n_tasks,
         rows.piece_bytes,
         statistics_bytes,
+        leaving_bytes,
         sample_bytes,
         machine,
         kept,

@@ -111,6 +111,7 @@ class SSHServer:
         self._shells.add(shell.pid)
         await process.redirect(stdout=shell.stdout, stderr=shell.stderr)
         code = await shell.wait()
+        self._shells.discard(shell.pid)
         # What it has said is on its way still; to end the channel before loses it, and now and then the connection.
         await process.stdout.drain()
         await process.stderr.drain()

@@ -79,6 +79,7 @@ def test_what_does_not_fit_is_refused_with_the_numbers(store):
     few = planned(rows, Machine("a cluster", 2, 2, GB)).worker_bytes
     assert planned(rows, Machine("a cluster", 2, 16, GB)).worker_bytes > few
     assert planned(rows, Machine("a cluster", 2, 2, GB), n_components=5000).worker_bytes > few
+    assert planned(rows, Machine("a cluster", 2, 2, GB), n_unlikely=1000).worker_bytes > few
     kept = planned(rows, Machine("a cluster", 2, 2, GB), persist=True)
     assert kept.worker_bytes == few + rows.n_rows * (32 + 8) // 2
 
