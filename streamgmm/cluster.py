@@ -63,8 +63,18 @@ def active_client() -> Client | None:
 
 
 def workers_of(client: Client) -> Workers:
-    """Return the workers that a cluster has now."""
-    found = client.scheduler_info(n_workers=-1)["workers"].values()
+    """Return the workers that a cluster has now.
+
+    Raises
+    ------
+    OSError
+        If the scheduler does not answer.
+    """
+    if client.scheduler is None:
+        raise OSError("the client of the Dask cluster is closed")
+    # Not client.scheduler_info(): it returns what the client keeps, which its own refreshing, without workers, may have
+    # overwritten meanwhile.
+    found = client.sync(client.scheduler.identity, n_workers=-1)["workers"].values()
     limits = [worker["memory_limit"] or None for worker in found]
     used = [worker.get("metrics", {}).get("memory", 0) for worker in found]
     limited = bool(limits) and None not in limits
@@ -259,7 +269,7 @@ def _explained(error: BaseException, client: Client) -> str:
     if isinstance(error, TimeoutError):
         try:
             n_workers = workers_of(client).n_workers
-        except (OSError, AttributeError):
+        except OSError:
             n_workers = -1
         state = {0: "it has no workers", -1: "its scheduler does not answer"}.get(n_workers, f"{n_workers} workers")
         return (

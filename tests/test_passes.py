@@ -17,6 +17,7 @@ from threadpoolctl import threadpool_info
 
 from streamgmm import GaussianMixture
 from streamgmm.blas import one_blas_thread
+from streamgmm.cluster import workers_of
 from streamgmm.exceptions import ClusterError
 from streamgmm.graphs import guided, lazy_parts, n_parts
 from streamgmm.passes import Parts, run_here, run_pass
@@ -159,6 +160,16 @@ def test_a_cluster_begins_with_the_large_bundles(one_thread):
     run_pass(rows_of_one(40), _note_order, None, small=True)
     # Dask may take neighbours in any order.
     assert np.abs(np.array(ORDER) - np.arange(40)).max() <= 8
+
+
+def test_workers_are_counted_while_the_client_refreshes_what_it_knows():
+    """What the client keeps has no workers in it, and may come between question and answer."""
+    from dask.distributed import Client, LocalCluster
+
+    options = {"processes": False, "threads_per_worker": 1, "dashboard_address": "127.0.0.1:0"}
+    every = {"distributed.client.scheduler-info-interval": "1ms"}
+    with dask.config.set(every), LocalCluster(n_workers=1, **options) as cluster, Client(cluster) as client:
+        assert {workers_of(client).n_threads for _ in range(500)} == {1}
 
 
 def test_what_has_come_is_kept_when_another_part_fails(one_thread):
