@@ -9,6 +9,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import takewhile
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -146,6 +147,37 @@ def opened_place(url: str) -> tuple[Any, str]:
     except (ImportError, ValueError) as error:
         raise InputError(f"{url} can't be opened: {error}") from error
     return filesystem, str(place).rstrip("/")
+
+
+def url_of(place: str, opened: str, root: str) -> str:
+    """Return the URL of a place in a file system.
+
+    Parameters
+    ----------
+    place : str
+        As the file system names it: for some without the host, the account or the branch that is in the URL.
+    opened : str
+        The URL by which the file system was opened.
+    root : str
+        The place that this URL stands for.
+
+    Examples
+    --------
+    >>> url_of("/rows/part-0.parquet", "sftp://host/rows", "/rows")
+    'sftp://host/rows/part-0.parquet'
+    """
+    links = opened.split("::")
+    # What only changes how the next one is read has no place of its own: simplecache::s3://bucket/rows.
+    number = next((number for number, link in enumerate(links) if "://" in link), None)
+    if number is None:
+        return place
+    protocol, _, rest = links[number].partition("://")
+    shown, named = rest.rstrip("/").split("/"), root.rstrip("/").split("/")
+    pairs = zip(reversed(shown), reversed(named), strict=False)
+    n_same = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1] != "", pairs))
+    below = place.split("/")[len(named) - n_same :]
+    links[number] = f"{protocol}://{'/'.join([*shown[: len(shown) - n_same], *below])}"
+    return "::".join(links)
 
 
 #: Protocols whose URLs have ":" and "@" for other things than passwords.

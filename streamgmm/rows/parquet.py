@@ -17,6 +17,7 @@ from streamgmm.rows.cut import COPIES, PIECE_BYTES, check_piece, fits, stored_ta
 from streamgmm.rows.fingerprint import digest, digest_of_files
 from streamgmm.rows.reading import Reading
 from streamgmm.rows.tables import ArrowLayout
+from streamgmm.storage import url_of
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -71,7 +72,9 @@ class ParquetRows(RandomAccessRows):
             file_schema = _with_partition_keys(schema, dataset.schema, partition_names, columns)
         self.description = path
         self._layout = ArrowLayout.of_schema(file_schema, columns, weight_column, path)
-        self._groups = self._reading.call(lambda: _row_groups(dataset, schema, self._layout, partition_names), path)
+        self._groups = self._reading.call(
+            lambda: _row_groups(path, dataset, schema, self._layout, partition_names), path
+        )
         self._starts = [0, *accumulate(group.n_rows for group in self._groups)]
         self.n_rows, self.n_features = self._starts[-1], self._layout.n_features
         if self.n_rows == 0:
@@ -202,13 +205,14 @@ def _with_partition_keys(
 
 
 def _row_groups(
-    dataset: pads.Dataset, schema: pa.Schema, layout: ArrowLayout, partition_names: tuple[str, ...]
+    path: str, dataset: pads.Dataset, schema: pa.Schema, layout: ArrowLayout, partition_names: tuple[str, ...]
 ) -> list[RowGroup]:
+    import fsspec
     import pyarrow as pa
     import pyarrow.dataset as pads
 
+    root = fsspec.core.url_to_fs(path)[1]
     groups: list[RowGroup] = []
-    unstrip = dataset.filesystem.handler.fs.unstrip_protocol if hasattr(dataset.filesystem, "handler") else str
     for fragment in dataset.get_fragments():
         try:
             for column in layout.read_columns:
@@ -227,5 +231,6 @@ def _row_groups(
             raise RowsError(f"{fragment.path} can't be read as Parquet: {error}") from error
         keys = pads.get_partition_keys(fragment.partition_expression)
         partition = tuple((k, v) for k, v in keys.items() if k in layout.read_columns and k in partition_names)
-        groups.extend(RowGroup(unstrip(fragment.path), *of_group, partition) for of_group in rows)
+        url = url_of(fragment.path, path, root)
+        groups.extend(RowGroup(url, *of_group, partition) for of_group in rows)
     return groups

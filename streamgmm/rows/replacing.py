@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from streamgmm.exceptions import InputError, OutputExistsError
-from streamgmm.storage import opened_place, retried
+from streamgmm.storage import opened_place, retried, url_of
 
 #: Objects that say what the others are: Zarr's metadata, and the sign that a folder of files is complete.
 _LAST = ("zarr.json", ".zarray", "_SUCCESS")
@@ -97,7 +97,7 @@ def _replaced_objects(url: str) -> Iterator[str]:
     stem, suffix = os.path.splitext(name)
     temporary = f"{folder}/.{stem}-{uuid.uuid4().hex[:8]}.partial{suffix}"
     try:
-        yield filesystem.unstrip_protocol(temporary)
+        yield url_of(temporary, url, target)
         _remove(filesystem, target)
         try:
             _copy(filesystem, temporary, target)
