@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -32,16 +32,20 @@ class Sample:
     Attributes
     ----------
     keys : ndarray of shape (n,), uint64 or float64
-    x : ndarray of shape (n, n_features), float64
+    x : ndarray of shape (n, n_features), float64, or float32 where the data are
     weight : ndarray of shape (n,), float64
     """
 
     keys: npt.NDArray[Any]
-    x: Floats
+    x: npt.NDArray[Any]
     weight: Floats
 
     def __len__(self) -> int:
         return len(self.keys)
+
+    def in_float64(self) -> Sample:
+        """Return the sample with its rows in float64."""
+        return replace(self, x=np.asarray(self.x, dtype=np.float64))
 
     @property
     def design_effect(self) -> float:
@@ -80,9 +84,10 @@ class Draw:
             order, keys = order[first], keys[first]
         return Sample(keys[:size], self._rows(order[:size]), weight[:size])
 
-    def _rows(self, which: npt.NDArray[np.intp]) -> Floats:
+    def _rows(self, which: npt.NDArray[np.intp]) -> npt.NDArray[Any]:
         """Return rows by their numbers over all parts, without putting the parts together."""
-        rows = np.empty((len(which), self.parts[0].x.shape[1]))
+        dtype = np.result_type(*(part.x.dtype for part in self.parts))
+        rows = np.empty((len(which), self.parts[0].x.shape[1]), dtype)
         places = np.argsort(which)
         bounds = np.cumsum([0, *(len(part) for part in self.parts)])
         cuts = np.searchsorted(which, bounds, sorter=places)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -96,11 +96,11 @@ class Survey:
 
     def chosen_sample(self) -> Sample:
         """Return the better sample: that by value, unless too many rows are equal, or too few stand for the rest."""
-        by_value = self.by_value.smallest(self.sample_size)
+        by_value = self.by_value.smallest(self.sample_size).in_float64()
         enough = len(by_value) >= min(len(self.by_place), self.sample_size) // 2
         if self.complete or (enough and by_value.design_effect <= _LARGEST_DESIGN_EFFECT):
             return by_value
-        drawn = self.by_place.smallest(self.sample_size)
+        drawn = self.by_place.smallest(self.sample_size).in_float64()
         # Horvitz & Thompson: a row of weight w was drawn with probability 1 - exp(-w t), t the largest key.
         weight = drawn.weight / -np.expm1(-drawn.weight * drawn.keys[-1])
         return Sample(drawn.keys, drawn.x, weight * (len(drawn) / weight.sum()))
@@ -115,32 +115,46 @@ class Survey:
         return self.scatter / self.sum_weight
 
     @classmethod
-    def merged(cls, parts: Sequence[Survey]) -> Survey:
-        """Merge surveys by the pairwise update of Chan, Golub & LeVeque (1983); the sample is drawn once."""
-        mean, scatter, total = parts[0].mean, parts[0].scatter, parts[0].sum_weight
-        for part in parts[1:]:
-            before, total = total, total + part.sum_weight
-            share = part.sum_weight / total if total > 0.0 else 0.0
-            delta = part.mean - mean
-            mean = mean + share * delta
-            scatter = scatter + part.scatter + (before * share) * np.outer(delta, delta)
-        return cls(
-            sum(part.n_rows for part in parts),
-            sum(part.n_used for part in parts),
-            sum(part.n_missing for part in parts),
-            next((part.first_missing for part in parts if part.first_missing), None),
-            next((part.bad_weight for part in parts if part.bad_weight), None),
+    def merged(cls, parts: Iterable[Survey]) -> Survey:
+        """Merge surveys by the pairwise update of Chan, Golub & LeVeque (1983); the sample is drawn once.
+
+        Of a part that has been merged only what it drew is kept, so an iterator may make parts one by one.
+        """
+        rest = iter(parts)
+        total = next(rest)
+        by_value, by_place = [total.by_value], [total.by_place]
+        for part in rest:
+            by_value.append(part.by_value)
+            by_place.append(part.by_place)
+            total = total._with(part)
+        return replace(
             total,
-            mean,
-            scatter,
-            Draw.merged([part.by_value for part in parts], parts[0].sample_size),
-            Draw.merged([part.by_place for part in parts], parts[0].sample_size),
-            parts[0].sample_size,
+            by_value=Draw.merged(by_value, total.sample_size),
+            by_place=Draw.merged(by_place, total.sample_size),
+        )
+
+    def _with(self, part: Survey) -> Survey:
+        """Return what this and the rows after it say, but for the sample."""
+        sum_weight = self.sum_weight + part.sum_weight
+        share = part.sum_weight / sum_weight if sum_weight > 0.0 else 0.0
+        delta = part.mean - self.mean
+        return replace(
+            self,
+            n_rows=self.n_rows + part.n_rows,
+            n_used=self.n_used + part.n_used,
+            n_missing=self.n_missing + part.n_missing,
+            first_missing=self.first_missing or part.first_missing,
+            bad_weight=self.bad_weight or part.bad_weight,
+            sum_weight=sum_weight,
+            mean=self.mean + share * delta,
+            scatter=self.scatter + part.scatter + (self.sum_weight * share) * np.outer(delta, delta),
         )
 
 
 def _survey_block(block: Block, request: SurveyRequest) -> Survey:
     x = np.asarray(block.x, dtype=np.float64)
+    # What is drawn waits for the driver, and goes to it: where half the bytes hold the same values, in those.
+    rows = block.x if block.x.dtype == np.float32 else x
     n, n_features = x.shape
     weight = np.ones(n) if block.sample_weight is None else np.asarray(block.sample_weight, dtype=np.float64)
     wrong = ~(np.isfinite(weight) & (weight >= 0.0))
@@ -159,7 +173,7 @@ def _survey_block(block: Block, request: SurveyRequest) -> Survey:
         first_missing = (block.start + row, int(np.argmin(np.isfinite(x[row]))))
     index = np.arange(block.start, block.start + n, dtype=np.uint64)
     if not used.all():
-        x, weight, index, keys = x[used], weight[used], index[used], keys[used]
+        x, rows, weight, index, keys = x[used], rows[used], weight[used], index[used], keys[used]
     sum_weight = float(weight.sum())
     if len(x):
         # About the first row, and then about the mean: nothing is lost where the mean is far from zero.
@@ -183,13 +197,13 @@ def _survey_block(block: Block, request: SurveyRequest) -> Survey:
         sum_weight,
         mean,
         scatter,
-        Draw((Sample(keys[drawn], x[drawn], weight[drawn]),)),
-        _by_place(index, x, weight, request),
+        Draw((Sample(keys[drawn], rows[drawn], weight[drawn]),)),
+        _by_place(index, rows, weight, request),
         request.sample_size,
     )
 
 
-def _by_place(index: npt.NDArray[np.uint64], x: Floats, weight: Floats, request: SurveyRequest) -> Draw:
+def _by_place(index: npt.NDArray[np.uint64], x: npt.NDArray[Any], weight: Floats, request: SurveyRequest) -> Draw:
     uniform = hashed(index, request.seed).astype(np.float64) / 2.0**64
     if request.drawn_share >= 1.0 and request.n_rows is not None:
         # The sample by value holds all rows.
@@ -202,7 +216,7 @@ def _by_place(index: npt.NDArray[np.uint64], x: Floats, weight: Floats, request:
 
 def survey_blocks(blocks: Iterable[Block], request: SurveyRequest) -> Survey:
     """Survey the blocks of one task, a few megabytes at a time."""
-    return Survey.merged([_survey_block(piece, request) for block in blocks for piece in _pieces(block)])
+    return Survey.merged(_survey_block(piece, request) for block in blocks for piece in _pieces(block))
 
 
 def _pieces(block: Block) -> Iterator[Block]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import numpy as np
+
 from streamgmm.exceptions import MemoryLimitError
 from streamgmm.mixture.families import FAMILIES
 from streamgmm.rows.base import Rows
@@ -215,8 +217,9 @@ def plan(
     leaving_bytes = statistics_bytes + 8 * (rows.n_features + 2) * n_unlikely
     sample_bytes = 8 * (rows.n_features + 2) * sample_rows
     complete = rows.n_rows is not None and sample_rows >= rows.n_rows
-    # Both by value and by place, where the sample is not all rows.
-    drawn = sample_bytes if complete else int(2 * _DRAWN * sample_bytes)
+    # Both by value and by place, where the sample is not all rows; with a key and a weight each.
+    drawn = sample_rows * ((4 if rows.dtype == np.float32 else 8) * rows.n_features + 16)
+    drawn = drawn if complete else int(2 * _DRAWN * drawn)
     of_part = drawn // n_groups(rows.n_tasks, 1 if rows.n_rows is None else MOST_PARTS)
     drawn_there = _COPIES_ON_THE_WAY * min(drawn, (machine.threads_per_worker + 1) * of_part)
     per_thread = COPIES * rows.piece_bytes + _SCRATCH_BYTES + _STATISTICS_PER_THREAD * leaving_bytes

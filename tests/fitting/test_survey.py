@@ -1,5 +1,7 @@
 """The survey: moments equal NumPy's, the sample depends on the rows' indices alone, faults of the rows are named."""
 
+import weakref
+
 import dask.array as da
 import numpy as np
 import pytest
@@ -8,7 +10,7 @@ from hypothesis import strategies as st
 
 from streamgmm.exceptions import InputError, MissingValuesError
 from streamgmm.fitting.sampling import hashed
-from streamgmm.fitting.survey import survey
+from streamgmm.fitting.survey import Survey, survey
 from streamgmm.rows.open import open_rows
 
 
@@ -55,6 +57,46 @@ def test_a_smaller_sample_is_the_beginning_of_one_that_holds_all_rows():
     assert not part.complete
     for name in ("x", "weight"):
         np.testing.assert_array_equal(getattr(part.chosen_sample(), name), getattr(whole.chosen_sample(), name)[:5000])
+
+
+@pytest.mark.parametrize("sample_size", [5000, 100])
+def test_what_is_drawn_of_float32_takes_half_and_is_the_same(sample_size):
+    x = np.random.default_rng(0).normal(size=(3000, 4)).astype(np.float32)
+    x[7, 2] = np.nan
+    narrow, wide = (surveyed(rows, sample_size=sample_size, missing="ignore") for rows in (x, x.astype(np.float64)))
+    for name in ("by_value", "by_place"):
+        for drawn, expected in zip(getattr(narrow, name).parts, getattr(wide, name).parts, strict=True):
+            assert (drawn.x.dtype, expected.x.dtype) == (np.float32, np.float64)
+            np.testing.assert_array_equal(drawn.x, expected.x)
+    sample, expected = narrow.chosen_sample(), wide.chosen_sample()
+    assert sample.x.dtype == np.float64
+    np.testing.assert_array_equal(sample.x, expected.x)
+    np.testing.assert_array_equal(narrow.scatter, wide.scatter)
+
+
+def test_parts_of_either_width_are_one_sample():
+    x = np.random.default_rng(0).normal(size=(600, 2)).astype(np.float32)
+    narrow, wide = da.from_array(x[:300], chunks=150), da.from_array(x[300:].astype(np.float64), chunks=150)
+    parts = [surveyed(half, sample_size=40) for half in (narrow, wide)]
+    found = Survey.merged(parts).chosen_sample()
+    assert found.x.dtype == np.float64
+    assert len(found) == 40
+
+
+def test_of_a_piece_that_was_added_only_its_rows_are_kept():
+    """A task of many pieces of rows with many features holds one matrix of their products, not one for each."""
+    x = np.random.default_rng(0).normal(size=(600, 2))
+    alive = []
+
+    def one_by_one():
+        for start in range(0, 600, 100):
+            assert sum(matrix() is not None for matrix in alive) <= 2
+            piece = surveyed(x[start : start + 100])
+            alive.append(weakref.ref(piece.scatter))
+            yield piece
+            del piece
+
+    np.testing.assert_allclose(Survey.merged(one_by_one()).covariance, np.cov(x.T, bias=True), rtol=1e-12)
 
 
 def test_the_sample_has_no_rows_that_do_not_count():
