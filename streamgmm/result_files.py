@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
-
-import numpy as np
 
 from streamgmm.estimator import GaussianMixture
 from streamgmm.exceptions import InputError
@@ -26,14 +25,10 @@ class _Write:
     store: ResultStore
 
     def __call__(self, blocks: Iterable[Block], parameters: MixtureParameters) -> int:
-        # One write for a task's range: the blocks of a range need not end where a chunk of the store does.
-        parts, starts = [], []
-        for block in blocks:
-            starts.append(block.start)
-            parts.append(self.predict.block(block, parameters))
-        values = np.concatenate(parts)
-        self.store.write(starts[0], values)
-        return len(values)
+        blocks = iter(blocks)
+        first = next(blocks)
+        pieces = (piece for block in chain([first], blocks) for piece in block.pieces(self.store.piece_rows))
+        return self.store.write(first.start, (self.predict.block(piece, parameters) for piece in pieces))
 
 
 def write_predictions(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -216,15 +216,8 @@ def _by_place(index: npt.NDArray[np.uint64], x: npt.NDArray[Any], weight: Floats
 
 def survey_blocks(blocks: Iterable[Block], request: SurveyRequest) -> Survey:
     """Survey the blocks of one task, a few megabytes at a time."""
-    return Survey.merged(_survey_block(piece, request) for block in blocks for piece in _pieces(block))
-
-
-def _pieces(block: Block) -> Iterator[Block]:
-    step = max(1, _BLOCK_BYTES // (8 * block.x.shape[1]))
-    for start in range(0, max(len(block.x), 1), step):
-        rows = slice(start, start + step)
-        weight = None if block.sample_weight is None else block.sample_weight[rows]
-        yield Block(block.x[rows], weight, block.start + start)
+    pieces = (piece for block in blocks for piece in block.pieces(max(1, _BLOCK_BYTES // (8 * block.x.shape[1]))))
+    return Survey.merged(_survey_block(piece, request) for piece in pieces)
 
 
 #: Gives what is there of a reading for a request, and takes what comes of it.

@@ -46,6 +46,13 @@ class Block:
     sample_weight: npt.NDArray[Any] | None
     start: int
 
+    def pieces(self, n_rows: int) -> Iterator[Block]:
+        """Give the rows so many at a time; a block without rows as it is."""
+        for start in range(0, max(len(self.x), 1), n_rows):
+            rows = slice(start, start + n_rows)
+            weight = None if self.sample_weight is None else self.sample_weight[rows]
+            yield Block(self.x[rows], weight, self.start + start)
+
     def __sizeof__(self) -> int:
         # By which Dask weighs what its workers keep, and what it would cost to move it.
         return 64 + int(self.x.nbytes) + (0 if self.sample_weight is None else int(self.sample_weight.nbytes))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,8 +18,10 @@ from streamgmm.rows.base import RowRange
 from streamgmm.rows.replacing import check_output, is_url, replaced_whole
 from streamgmm.storage import opened_place, retried
 
-#: Bytes of a chunk of a Zarr result.
+#: Bytes of a chunk of a Zarr result, and of a row group of a Parquet one, at most.
 _CHUNK_BYTES = 16 * 2**20
+#: Rows of a row group, at most.
+_ROW_GROUP_ROWS = 2**20
 
 
 @dataclass(frozen=True)
@@ -53,8 +55,20 @@ class ResultStore(ABC):
         """Create the empty store, for the same ranges of the source."""
 
     @abstractmethod
-    def write(self, start: int, values: npt.NDArray[Any]) -> None:
-        """Write the results of one range; ranges are written at once, by any process."""
+    def write(self, start: int, parts: Iterable[npt.NDArray[Any]]) -> int:
+        """Write the results of one range as they come, and return their number.
+
+        Of these not much more than `_CHUNK_BYTES` are held; ranges are written at once, by any process.
+        """
+
+    @property
+    def piece_rows(self) -> int:
+        """Rows whose results are worth computing at once."""
+        return max(1, _CHUNK_BYTES // self._row_bytes)
+
+    @property
+    def _row_bytes(self) -> int:
+        return int(np.dtype(self.dtype).itemsize) * (self.n_columns or 1)
 
     def complete(self) -> None:  # noqa: B027 (most stores need nothing)
         """Do what is to be done when everything is written."""
@@ -74,8 +88,7 @@ class ZarrResults(ResultStore):
     def _chunk_rows(self, source: tuple[RowRange, ...]) -> int:
         """Choose chunks of which the tasks of the source are multiples, where that can be."""
         task_rows = source[0].stop - source[0].start
-        row_bytes = np.dtype(self.dtype).itemsize * (self.n_columns or 1)
-        parts = max(1, -(-task_rows // max(1, _CHUNK_BYTES // row_bytes)))
+        parts = max(1, -(-task_rows // self.piece_rows))
         even = next((p for p in range(parts, 8 * parts + 1) if task_rows % p == 0), parts)
         # Rounded up: the first task is then `parts` chunks, with no small one left over.
         return max(1, -(-task_rows // even))
@@ -94,10 +107,16 @@ class ZarrResults(ResultStore):
             self.path, shape=self.shape, dtype=self.dtype, chunks=chunks, attributes={"name": self.column}
         )
 
-    def write(self, start: int, values: npt.NDArray[Any]) -> None:
+    def write(self, start: int, parts: Iterable[npt.NDArray[Any]]) -> int:
         import zarr
 
-        zarr.open_array(self.path, mode="r+")[start : start + len(values)] = values
+        array = zarr.open_array(self.path, mode="r+")
+        stop = start
+        # Whole chunks: the blocks of a range need not end where those do.
+        for values in _in_steps(parts, array.chunks[0]):
+            array[stop : stop + len(values)] = values
+            stop += len(values)
+        return stop - start
 
 
 class ParquetResults(ResultStore):
@@ -110,26 +129,46 @@ class ParquetResults(ResultStore):
         if not is_url(self.path):
             os.makedirs(self.path)
 
-    def write(self, start: int, values: npt.NDArray[Any]) -> None:
+    def write(self, start: int, parts: Iterable[npt.NDArray[Any]]) -> int:
         import pyarrow as pa
         import pyarrow.parquet as pq
 
-        if self.n_columns is None:
-            columns = {self.column: values}
-        else:
-            columns = {f"{self.column}_{k}": values[:, k] for k in range(self.n_columns)}
-        name = f"{self.path}/part-{start:015d}.parquet"
-        if not is_url(self.path):
-            pq.write_table(pa.table(columns), name)
-            return
-        filesystem, place = opened_place(name)
-        pq.write_table(pa.table(columns), place, filesystem=filesystem)
+        names = [self.column] if self.n_columns is None else [f"{self.column}_{k}" for k in range(self.n_columns)]
+        schema = pa.schema([(name, pa.from_numpy_dtype(self.dtype)) for name in names])
+        place, filesystem = f"{self.path}/part-{start:015d}.parquet", None
+        if is_url(self.path):
+            filesystem, place = opened_place(place)
+        n_written = 0
+        # Hardly two densities or responsibilities are equal: a dictionary of them would take time and room.
+        few_values = np.issubdtype(self.dtype, np.integer)
+        with pq.ParquetWriter(place, schema, filesystem=filesystem, use_dictionary=few_values) as writer:
+            for values in _in_steps(parts, min(self.piece_rows, _ROW_GROUP_ROWS)):
+                writer.write_table(pa.table(list(values.reshape(len(values), -1).T), schema=schema))
+                n_written += len(values)
+        return n_written
 
     def complete(self) -> None:
         if is_url(self.path):
             # There, files come one by one: this one says that they are all there, as Spark's does.
             filesystem, place = opened_place(f"{self.path}/_SUCCESS")
             retried(lambda: filesystem.pipe_file(place, b""))
+
+
+def _in_steps(parts: Iterable[npt.NDArray[Any]], n_rows: int) -> Iterator[npt.NDArray[Any]]:
+    """Give the rows of several arrays so many at a time, and what is left in the end."""
+    held: list[npt.NDArray[Any]] = []
+    n_held = 0
+    for part in parts:
+        start = 0
+        while start < len(part):
+            held.append(part[start : start + n_rows - n_held])
+            start += len(held[-1])
+            n_held += len(held[-1])
+            if n_held == n_rows:
+                yield np.concatenate(held)
+                held, n_held = [], 0
+    if held:
+        yield np.concatenate(held)
 
 
 _STORES: dict[str, type[ResultStore]] = {".zarr": ZarrResults, ".parquet": ParquetResults}

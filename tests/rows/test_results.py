@@ -14,6 +14,8 @@ from hypothesis import strategies as st
 
 from streamgmm import GaussianMixture, write_predictions
 from streamgmm.exceptions import InputError, MissingValuesError, OutputExistsError
+from streamgmm.predictions import Predict
+from streamgmm.rows import results
 from streamgmm.rows.base import RowRange
 from streamgmm.rows.results import ZarrResults
 
@@ -78,6 +80,43 @@ def test_irregular_row_groups_fill_regular_chunks(model, x, tmp_path):
     found = zarr.open_array(str(tmp_path / "out.zarr"))
     assert found.nchunks > 1
     np.testing.assert_array_equal(found[:], model.predict_proba(x))
+
+
+@pytest.mark.parametrize("suffix", [".zarr", ".parquet"])
+def test_of_a_task_only_a_piece_of_its_results_is_held(suffix, model, x, tmp_path, monkeypatch):
+    """Responsibilities may be many times as large as the rows that they are of."""
+    monkeypatch.setattr("streamgmm.rows.results._CHUNK_BYTES", 250 * 3 * 8)
+    zarr.create_array(str(tmp_path / "x.zarr"), data=x, chunks=(3000, 3))
+    lengths, held = [], []
+    evaluate_block, in_steps = Predict.block, results._in_steps
+
+    def seen(self, block, parameters):
+        lengths.append(len(block.x))
+        return evaluate_block(self, block, parameters)
+
+    def steps(parts, n_rows):
+        for values in in_steps(parts, n_rows):
+            held.append(len(values))
+            yield values
+
+    monkeypatch.setattr(Predict, "block", seen)
+    monkeypatch.setattr(results, "_in_steps", steps)
+    output = str(tmp_path / f"out{suffix}")
+    assert write_predictions(model, str(tmp_path / "x.zarr"), output, kind="proba") == 3000
+    assert (set(lengths), set(held)) == ({250}, {250})
+    table = pads.dataset(output).to_table() if suffix == ".parquet" else None
+    found = zarr.open_array(output)[:] if table is None else np.column_stack([c.to_numpy() for c in table.columns])
+    monkeypatch.undo()
+    np.testing.assert_array_equal(found, model.predict_proba(x))
+
+
+@given(lengths=st.lists(st.integers(0, 50), max_size=20), n_rows=st.integers(1, 60))
+def test_results_come_in_steps_of_so_many_rows(lengths, n_rows):
+    stops = np.cumsum([0, *lengths])
+    steps = list(results._in_steps((np.arange(a, b) for a, b in pairwise(stops)), n_rows))
+    np.testing.assert_array_equal(np.concatenate([np.arange(0), *steps]), np.arange(stops[-1]))
+    assert all(len(step) == n_rows for step in steps[:-1])
+    assert all(0 < len(step) <= n_rows for step in steps)
 
 
 def test_nothing_is_left_where_writing_fails(model, x, tmp_path):
