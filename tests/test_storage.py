@@ -121,6 +121,7 @@ class HostFileSystem(MemoryFileSystem):
     pseudo_dirs: ClassVar = [""]
 
     def __init__(self, host, **options):
+        assert host
         super().__init__(host=host, **options)
 
     @classmethod
