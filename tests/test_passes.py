@@ -170,6 +170,8 @@ def test_workers_are_counted_while_the_client_refreshes_what_it_knows():
     every = {"distributed.client.scheduler-info-interval": "1ms"}
     with dask.config.set(every), LocalCluster(n_workers=1, **options) as cluster, Client(cluster) as client:
         assert {workers_of(client).n_threads for _ in range(500)} == {1}
+    with pytest.raises(OSError, match="closed"):
+        workers_of(client)
 
 
 def test_what_has_come_is_kept_when_another_part_fails(one_thread):

@@ -96,10 +96,10 @@ class Survey:
 
     def chosen_sample(self) -> Sample:
         """Return the better sample: that by value, unless too many rows are equal, or too few stand for the rest."""
-        by_value = self.by_value.smallest(self.sample_size).in_float64()
+        by_value = self.by_value.smallest(self.sample_size)
         enough = len(by_value) >= min(len(self.by_place), self.sample_size) // 2
         if self.complete or (enough and by_value.design_effect <= _LARGEST_DESIGN_EFFECT):
-            return by_value
+            return by_value.in_float64()
         drawn = self.by_place.smallest(self.sample_size).in_float64()
         # Horvitz & Thompson: a row of weight w was drawn with probability 1 - exp(-w t), t the largest key.
         weight = drawn.weight / -np.expm1(-drawn.weight * drawn.keys[-1])

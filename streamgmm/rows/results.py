@@ -64,11 +64,8 @@ class ResultStore(ABC):
     @property
     def piece_rows(self) -> int:
         """Rows whose results are worth computing at once."""
-        return max(1, _CHUNK_BYTES // self._row_bytes)
-
-    @property
-    def _row_bytes(self) -> int:
-        return int(np.dtype(self.dtype).itemsize) * (self.n_columns or 1)
+        row_bytes = int(np.dtype(self.dtype).itemsize) * (self.n_columns or 1)
+        return max(1, _CHUNK_BYTES // row_bytes)
 
     def complete(self) -> None:  # noqa: B027 (most stores need nothing)
         """Do what is to be done when everything is written."""
