@@ -34,6 +34,7 @@ from streamgmm.fitting.run_lock import LOCK, RunLock, locked
 from streamgmm.fitting.state import State
 from streamgmm.fitting.stopping import StopReason
 from streamgmm.fitting.survey import Survey
+from streamgmm.mixture.arrays import Floats
 from streamgmm.passes import Parts, PassCost
 from streamgmm.rows.base import Rows
 from streamgmm.storage import Folder
@@ -62,11 +63,14 @@ class Progress:
         Readings that these have shared.
     costs : tuple of PassCost
         Of all readings, the survey's among them.
+    target : ndarray or None
+        Of the regularisation; None is the data's covariance.
     """
 
     states: tuple[State, ...]
     n_readings: int
     costs: tuple[PassCost, ...]
+    target: Floats | None = None
 
     @property
     def stopped(self) -> bool:
@@ -143,7 +147,7 @@ class Checkpoint:
 
     def keep_progress(self, progress: Progress) -> None:
         """Keep where a fit stands, and remove what is older than the last few."""
-        values = (progress.states, progress.n_readings, progress.costs)
+        values = (progress.states, progress.n_readings, progress.costs, progress.target)
         new = self._keep(_reading(progress.n_readings), values)
         names = self.lock.folder.names()
         kept = range(max(0, progress.n_readings - _KEPT + 1), progress.n_readings)

@@ -12,6 +12,7 @@ from streamgmm.mixture.e_step import evaluate
 from streamgmm.mixture.families import CovarianceFamily
 from streamgmm.mixture.m_step import Moments
 from streamgmm.mixture.parameters import MixtureParameters
+from streamgmm.mixture.regularization import Regularization
 
 #: A covariance of few rows whose smallest eigenvalue, next to the data's own, is under this has collapsed onto them.
 SMALLEST_EIGENVALUE_OF_FEW = 1e-8
@@ -20,6 +21,8 @@ _FEW = 10
 #: A covariance of any number of rows that is smaller than this has collapsed onto a point, a line, a plane. (A cluster
 #: of many rows may well be a million times tighter than the data with its outliers: it is left alone.)
 SMALLEST_EIGENVALUE = 1e-18
+#: Rows under which a component that the user has given is empty.
+_FEWEST_ROWS_OF_GIVEN = 0.5
 #: A component is seeded again so many times, and then dropped.
 MAX_RESEEDS = 2
 #: The share of the sample that the mixture explains worst; new seeds come from there.
@@ -46,16 +49,25 @@ class Repair:
     n_reseeds: Integers
 
 
-def degenerate_components(family: CovarianceFamily, moments: Moments, component_weights: Floats) -> Integers:
+def degenerate_components(
+    family: CovarianceFamily,
+    moments: Moments,
+    component_weights: Floats,
+    regularization: Regularization,
+    *,
+    given: bool = False,
+) -> Integers:
     """Return the components that starve (too few rows for their covariance) or have collapsed.
 
-    Where the data has too few rows for every component, half an even share is enough not to starve.
+    Where the data has too few rows for every component, half an even share is enough not to starve. What `reg_covar`
+    keeps regular has not collapsed, however small it is; and components that the user has given are only lost with
+    all their rows.
     """
     n_components, n_features = moments.means.shape
     enough = min(family.min_rows(n_features), component_weights.sum() / (2 * n_components))
-    starved = component_weights < enough
-    if not family.shared and n_components > 1:
-        few = component_weights < _FEW * family.min_rows(n_features)
+    starved = component_weights < (min(enough, _FEWEST_ROWS_OF_GIVEN) if given else enough)
+    if not family.shared and n_components > 1 and not regularization.keeps_regular:
+        few = (component_weights < _FEW * family.min_rows(n_features)) & (not given)
         smallest = np.where(few, SMALLEST_EIGENVALUE_OF_FEW, SMALLEST_EIGENVALUE)
         starved |= ~(family.smallest_eigenvalues(moments.covariances) >= smallest)
     return np.flatnonzero(starved)

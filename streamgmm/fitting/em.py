@@ -105,7 +105,9 @@ def em_step(problem: Problem, state: State, model: PassModel, statistics: Suffic
     lower_bound = log_likelihood - problem.regularization.penalty(old) / statistics.sum_weight
 
     found = resolved(family, moments(family, statistics, problem.regularization), RESOLUTION[kernel])
-    bad = degenerate_components(family, found, statistics.component_weights)
+    bad = degenerate_components(
+        family, found, statistics.component_weights, problem.regularization, given=problem.given
+    )
     n_reseeds = state.n_reseeds
     if len(bad) and problem.repairs:
         repaired = repair(family, found, bad, n_reseeds, problem.sample, problem.seed + state.n_iter)

@@ -17,7 +17,7 @@ from streamgmm.fitting.planning import placed
 from streamgmm.fitting.preparation import Preparation, Settings, prepare
 from streamgmm.fitting.rare import challenger
 from streamgmm.fitting.report import FitReport, reported
-from streamgmm.fitting.sample_start import best_starts
+from streamgmm.fitting.starts import find_starts
 from streamgmm.fitting.state import Problem, State
 from streamgmm.fitting.stopping import StopReason
 from streamgmm.fitting.survey import PartsOf
@@ -80,19 +80,21 @@ def fit(
             prepared = Preparation(
                 rows, start.surveyed, start.sample, start.complete, start.cost, settings.missing, version
             )
-        problem = prepared.problem(settings)
         progress = None if checkpoint is None else checkpoint.progress
         if progress is None:
-            starts = best_starts(prepared.search(problem, settings, prepared.sample))
-            progress = begun(prepared, starts)
+            problem, starts = find_starts(prepared, settings, prepared.sample)
+            progress = begun(prepared, problem, starts)
             if checkpoint is not None:
                 checkpoint.keep_progress(progress)
+        else:
+            problem = prepared.problem(settings, progress.target)
         return polished(prepared, problem, settings, progress, began, callback, checkpoint)
 
 
-def begun(prepared: Preparation, starts: Sequence[MixtureParameters]) -> Progress:
+def begun(prepared: Preparation, problem: Problem, starts: Sequence[MixtureParameters]) -> Progress:
     """Return where a fit stands that has been started."""
-    return Progress(tuple(em.init(parameters) for parameters in starts), 0, (prepared.cost,))
+    states = tuple(em.init(parameters) for parameters in starts)
+    return Progress(states, 0, (prepared.cost,), problem.regularization.target)
 
 
 def polished(
@@ -131,7 +133,12 @@ def polished(
     def after_reading(fits: Sequence[Candidate]) -> None:
         if checkpoint is not None:
             checkpoint.keep_progress(
-                Progress(tuple(fit.state for fit in fits if not fit.dropped), next(n_readings), tuple(costs))
+                Progress(
+                    tuple(fit.state for fit in fits if not fit.dropped),
+                    next(n_readings),
+                    tuple(costs),
+                    problem.regularization.target,
+                )
             )
         if callback is not None:
             callback(best_of(fits).state)
@@ -157,6 +164,7 @@ def polished(
         )
     report = reported(
         state,
+        regularised=problem.regularization.shares(state.safe, prepared.surveyed.sum_weight),
         tol=settings.tol,
         sample_size=len(prepared.sample),
         in_memory=prepared.complete,

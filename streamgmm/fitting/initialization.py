@@ -13,9 +13,10 @@ from streamgmm.mixture.arrays import Floats, Integers
 from streamgmm.mixture.assignment import statistics_of_responsibilities
 from streamgmm.mixture.families import CovarianceFamily
 from streamgmm.mixture.frame import Frame
-from streamgmm.mixture.m_step import SMALLEST_WEIGHT, Moments, Regularization, moments
+from streamgmm.mixture.m_step import SMALLEST_WEIGHT, Moments, moments
 from streamgmm.mixture.parameters import MixtureParameters
 from streamgmm.mixture.precision import RESOLUTION, Kernel
+from streamgmm.mixture.regularization import Regularization
 
 #: The names of the starts: ours (`fitting.sample_start`), and scikit-learn's.
 INIT_PARAMS = ("sample", "k-means++", "kmeans", "random", "random_from_data")
@@ -149,7 +150,7 @@ def start(
     statistics = statistics_of_responsibilities(family, z, resp, sample_weight)
     found = resolved(family, moments(family, statistics, regularization), RESOLUTION[Kernel.FLOAT64])
     if covariances is None:
-        covariances = _regular(family, found, statistics.component_weights)
+        covariances = _regular(family, found, statistics.component_weights, regularization)
     return MixtureParameters.from_covariances(
         family.name,
         found.weights if given.weights is None else given.weights,
@@ -158,10 +159,12 @@ def start(
     )
 
 
-def _regular(family: CovarianceFamily, found: Moments, component_weights: Floats) -> Floats:
+def _regular(
+    family: CovarianceFamily, found: Moments, component_weights: Floats, regularization: Regularization
+) -> Floats:
     """Return a start's covariances; a component with too few rows for one of its own gets the data's."""
     covariances = found.covariances
-    bad = degenerate_components(family, found, component_weights)
+    bad = degenerate_components(family, found, component_weights, regularization)
     if len(bad) and not family.shared:
         covariances = covariances.copy()
         covariances[bad] = family.identity(found.means.shape[1])

@@ -16,11 +16,12 @@ from streamgmm.fitting.sample_start import ROWS_PER_PARAMETER, SEARCH_TOLERANCE,
 from streamgmm.fitting.state import Accelerator, Problem
 from streamgmm.fitting.surrogate import Surrogate
 from streamgmm.fitting.survey import PartsOf, Survey, survey
+from streamgmm.mixture.arrays import Floats
 from streamgmm.mixture.e_step import kernel_dtype
 from streamgmm.mixture.families import FAMILIES, CovarianceFamily
 from streamgmm.mixture.frame import Frame
-from streamgmm.mixture.m_step import Regularization
 from streamgmm.mixture.precision import FLOAT64_TOLERANCE
+from streamgmm.mixture.regularization import Regularization
 from streamgmm.mixture.statistics import SufficientStatistics
 from streamgmm.passes import PassCost
 from streamgmm.rows.base import Rows
@@ -113,17 +114,57 @@ class Preparation:
         if statistics.n_missing and self.missing == "raise":
             raise self.rows.provenance.missing_values_error(statistics.first_missing, None, statistics.n_missing)
 
-    def problem(self, settings: Settings) -> Problem:
-        """Choose coordinates, and say what regularises."""
+    def problem(self, settings: Settings, target: Floats | None = None) -> Problem:
+        """Choose coordinates, and say what regularises.
+
+        Parameters
+        ----------
+        settings : Settings
+        target : ndarray, optional
+            Of ``reg_covar="auto"``, where a search has found one.
+        """
         family = FAMILIES[settings.covariance_type]
-        frame = family.frame(self.surveyed.mean, self.surveyed.covariance)
-        regularization = _regularization(family, frame, self.surveyed, settings.reg_covar, self.rows)
+        frame = family.frame(self.surveyed.mean, self._covariance(settings))
+        regularization = self._regularization(settings, frame, target)
         z = self.sample.first(_SEED_ROWS).in_frame(frame)
         reach = np.quantile(np.abs(z), _REACH_QUANTILE, axis=0)
         float32_rows = kernel_dtype(self.rows.dtype) == np.float32
         # Rounding must stay well under the tolerance, and need not be smaller than that.
         tolerance = min(max(FLOAT64_TOLERANCE, 0.1 * settings.tol), SEARCH_TOLERANCE)
-        return Problem(frame, regularization, reach, float32_rows, z, settings.seed, tolerance)
+        given = not settings.given.empty
+        return Problem(frame, regularization, reach, float32_rows, z, settings.seed, tolerance, given=given)
+
+    def _covariance(self, settings: Settings) -> Floats:
+        """Return the data's covariance; with ``reg_covar="auto"`` drawn to its diagonal where it rests on few rows."""
+        covariance = self.surveyed.covariance
+        n_rows = min(self.surveyed.sum_weight, self.surveyed.n_used)
+        shortage = _shortage(FAMILIES[settings.covariance_type], self.rows.n_features, n_rows)
+        if settings.reg_covar != "auto" or shortage == 0.0:
+            return covariance
+        share = shortage / (n_rows + shortage)
+        return (1.0 - share) * covariance + share * np.diag(np.diag(covariance))
+
+    def _regularization(self, settings: Settings, frame: Frame, target: Floats | None) -> Regularization:
+        family = FAMILIES[settings.covariance_type]
+        if isinstance(settings.reg_covar, str):
+            n_rows = min(self.surveyed.sum_weight, self.surveyed.n_used)
+            # Of all components together the covariance is shared, or each has a part of the rows.
+            n_covariances = 1 if family.shared else settings.n_components
+            shortage = _shortage(family, self.rows.n_features, n_rows / n_covariances)
+            if family.shared:
+                shortage /= settings.n_components
+            return Regularization.automatic(family, frame, self.surveyed.sum_weight, target=target, shortage=shortage)
+        if settings.reg_covar == 0.0 and frame.singular:
+            names = self.rows.feature_names or tuple(str(j) for j in range(self.rows.n_features))
+            if frame.constant_features:
+                what = f"feature(s) {', '.join(names[j] for j in frame.constant_features)} never vary"
+            else:
+                what = "some features are linear combinations of others"
+            raise SingularCovarianceError(
+                f"the covariance of {self.rows.description} is singular: {what}. Drop such features, or use "
+                "reg_covar='auto'"
+            )
+        return Regularization.additive(family, frame, settings.reg_covar)
 
     def search(self, problem: Problem, settings: Settings, sample: RowsInMemory) -> Search:
         """Say what is to be started from a sample."""
@@ -236,18 +277,9 @@ def sample_size(rows: Rows, candidates: Sequence[Settings]) -> int:
     return min(wanted, affordable)
 
 
-def _regularization(
-    family: CovarianceFamily, frame: Frame, surveyed: Survey, reg_covar: float | str, rows: Rows
-) -> Regularization:
-    if isinstance(reg_covar, str):
-        return Regularization.automatic(frame, surveyed.sum_weight)
-    if reg_covar == 0.0 and frame.singular:
-        names = rows.feature_names or tuple(str(j) for j in range(rows.n_features))
-        if frame.constant_features:
-            what = f"feature(s) {', '.join(names[j] for j in frame.constant_features)} never vary"
-        else:
-            what = "some features are linear combinations of others"
-        raise SingularCovarianceError(
-            f"the covariance of {rows.description} is singular: {what}. Drop such features, or use reg_covar='auto'"
-        )
-    return Regularization.additive(family, frame, reg_covar)
+def _shortage(family: CovarianceFamily, n_features: int, n_rows: float) -> float:
+    """Return how many rows a covariance lacks of half those that would make it well known: twice its rank.
+
+    A covariance of as many rows as features is singular, or nearly so, and its density off those rows is nothing.
+    """
+    return max(0.0, family.rank(n_features) - n_rows / 2.0)

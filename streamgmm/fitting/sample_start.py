@@ -194,6 +194,17 @@ def best_starts(search: Search) -> list[MixtureParameters]:
     return [state.safe for state in _undecided(search.on(rows), beginnings, rows)]
 
 
+def converge_on_sample(search: Search, beginning: MixtureParameters) -> tuple[State, RowsInMemory]:
+    """Run EM from a mixture on the rows that a search ends on; return where it ends, and those rows.
+
+    Raises
+    ------
+    SingularCovarianceError
+    """
+    rows = search.rows.first(n_search_rows(search, ROWS_PER_PARAMETER))
+    return _converged(search.on(rows), beginning, rows), rows
+
+
 def _searched(search: Search, rows: RowsInMemory) -> list[State]:
     """Return the best fits of the sample, the best first."""
     part = rows.first(n_search_rows(search, _SEARCH_ROWS_PER_PARAMETER))

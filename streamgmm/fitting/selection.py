@@ -22,8 +22,8 @@ from streamgmm.fitting.e_step_pass import EStepLeaf, PassOutcome, RowsInMemory
 from streamgmm.fitting.fit import FitResult, polished
 from streamgmm.fitting.planning import placed
 from streamgmm.fitting.preparation import Settings, prepare
-from streamgmm.fitting.sample_start import best_starts
 from streamgmm.fitting.sampling import row_keys
+from streamgmm.fitting.starts import find_starts
 from streamgmm.fitting.state import Problem, Step
 from streamgmm.fitting.together import ByBound, Candidate, best_of, run_together
 from streamgmm.mixture.arrays import Floats
@@ -243,9 +243,8 @@ def _select(
     sample = RowsInMemory(prepared.sample.x[~held], prepared.sample.weight[~held])
     fits = []
     for settings in candidates:
-        problem = prepared.problem(settings)
-        start = best_starts(prepared.search(problem, settings, sample))[0]
-        fits.append(Candidate(problem, prepared.accelerator(settings, sample), em.init(start)))
+        problem, starts = find_starts(prepared, settings, sample)
+        fits.append(Candidate(problem, prepared.accelerator(settings, sample), em.init(starts[0])))
     costs = [prepared.cost]
     leaf = SelectionLeaf(share, seed)
 
@@ -270,8 +269,9 @@ def _select(
         _compared(fit, settings, seen, comparison.seen[best])
         for fit, settings, seen in zip(fits, candidates, comparison.seen, strict=True)
     )
-    progress = Progress((em.init(fits[best].state.safe),), 0, tuple(costs))
-    fit = polished(prepared, fits[best].problem, candidates[best], progress, began)
+    problem = fits[best].problem
+    progress = Progress((em.init(fits[best].state.safe),), 0, tuple(costs), problem.regularization.target)
+    fit = polished(prepared, problem, candidates[best], progress, began)
     return Selection(compared, best, fit)
 
 

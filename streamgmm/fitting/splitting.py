@@ -16,9 +16,10 @@ from streamgmm.mixture.arrays import Floats
 from streamgmm.mixture.e_step import PassModel, e_step, evaluate
 from streamgmm.mixture.families import FAMILIES, CovarianceFamily
 from streamgmm.mixture.frame import Frame
-from streamgmm.mixture.m_step import Regularization, factored, moments
+from streamgmm.mixture.m_step import factored, moments
 from streamgmm.mixture.parameters import MixtureParameters
 from streamgmm.mixture.precision import Kernel
+from streamgmm.mixture.regularization import Regularization
 from streamgmm.mixture.statistics import SufficientStatistics
 
 #: Rows, and EM steps, to find out how a component splits; the first steps are done from each of three divisions.
@@ -108,7 +109,7 @@ def _split(
     frame = family.frame(center, covariance)
     y = frame.points_to_frame(z)
     local = _LocalRows(
-        family, frame, Regularization.automatic(frame, float(weight.sum())), z, weight, family.features(y)
+        family, frame, Regularization.automatic(family, frame, float(weight.sum())), z, weight, family.features(y)
     )
     alone = local.run(local.assigned(np.ones((len(y), 1))), 1)
     tried = [local.run(local.assigned(resp), _FIRST_SPLIT_STEPS) for resp in _halves(y, rng)]
@@ -165,7 +166,7 @@ class _LocalRows:
         fit: _LocalFit | None = None
         for _ in range(n_steps):
             found = moments(self.family, statistics, self.penalty)
-            if len(degenerate_components(self.family, found, statistics.component_weights)):
+            if len(degenerate_components(self.family, found, statistics.component_weights, self.penalty)):
                 break
             try:
                 parameters = factored(self.family, found)

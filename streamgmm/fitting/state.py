@@ -10,9 +10,9 @@ import numpy as np
 from streamgmm.fitting.stopping import StopReason
 from streamgmm.mixture.arrays import Floats, Integers
 from streamgmm.mixture.frame import Frame
-from streamgmm.mixture.m_step import Regularization
 from streamgmm.mixture.parameters import MixtureParameters
 from streamgmm.mixture.precision import FLOAT64_TOLERANCE, Kernel
+from streamgmm.mixture.regularization import Regularization
 from streamgmm.mixture.statistics import SufficientStatistics
 
 
@@ -39,6 +39,8 @@ class Problem:
         Whether degenerate components are repaired; else the first ends the fit.
     rough : bool
         Whether float32 products are good enough to the end, since another fit goes on from there.
+    given : bool
+        Whether the user has given the start: its components are not seeded elsewhere because they have few rows.
     """
 
     frame: Frame
@@ -50,6 +52,7 @@ class Problem:
     tolerance: float = FLOAT64_TOLERANCE
     repairs: bool = True
     rough: bool = False
+    given: bool = False
 
 
 @dataclass(frozen=True)

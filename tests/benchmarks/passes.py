@@ -29,8 +29,8 @@ from streamgmm import GaussianMixture
 from streamgmm.fitting import preparation
 from streamgmm.fitting.state import State
 from streamgmm.mixture.families import FAMILIES
-from streamgmm.mixture.m_step import Regularization
 from streamgmm.mixture.parameters import MixtureParameters
+from streamgmm.mixture.regularization import Regularization
 from streamgmm.predictions import log_likelihood
 from streamgmm.rows.open import open_rows
 from tests.benchmarks.datasets import DATA_SETS, DataSet, chosen
@@ -67,7 +67,7 @@ def objective(data: DataSet, x: np.ndarray, in_frame: MixtureParameters) -> floa
     wide = x.astype(np.float64)
     frame = family.frame(wide.mean(axis=0), np.cov(wide.T, bias=True))
     found = log_likelihood(open_rows(x), in_frame.to_data(frame), missing="raise")
-    return found.mean - Regularization.automatic(frame, len(x)).penalty(in_frame) / len(x)
+    return found.mean - Regularization.automatic(in_frame.family, frame, len(x)).penalty(in_frame) / len(x)
 
 
 def passes_to(found: list[float], optimum: float, gap: float) -> int | None:

@@ -12,7 +12,8 @@ from streamgmm.fitting.acceleration import History
 from streamgmm.mixture.assignment import statistics_of_responsibilities
 from streamgmm.mixture.coordinates import coordinates, metric, mixture_of
 from streamgmm.mixture.families import FAMILIES
-from streamgmm.mixture.m_step import Regularization, factored, moments
+from streamgmm.mixture.m_step import factored, moments
+from streamgmm.mixture.regularization import Regularization
 from tests.conftest import FAMILY_NAMES, clusters
 from tests.mixture.test_e_step import model_of
 
@@ -41,7 +42,9 @@ def test_the_metric_measures_the_loss_of_likelihood(covariance_type, x, rng):
     white = rng.normal(size=(4000, 3))
     resp = np.eye(2)[(np.arange(4000) % 3 == 0).astype(int)]
     statistics = statistics_of_responsibilities(family, white, resp, np.ones(4000))
-    best = factored(family, moments(family, statistics, Regularization(0.0, 0.0 * family.identity(3))))
+    best = factored(
+        family, moments(family, statistics, Regularization(0.0, family.identity(3), 0.0 * family.identity(3)))
+    )
 
     def expected(p):
         return family.expected_log_likelihood(statistics, p.weights, p.means, p.precisions_cholesky) / 4000

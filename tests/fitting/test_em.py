@@ -15,8 +15,8 @@ from streamgmm.fitting import em
 from streamgmm.fitting.e_step_pass import RowsInMemory
 from streamgmm.fitting.state import Problem
 from streamgmm.mixture.families import FAMILIES
-from streamgmm.mixture.m_step import Regularization
 from streamgmm.mixture.precision import Kernel
+from streamgmm.mixture.regularization import Regularization
 from tests.conftest import a_start, clusters
 
 
@@ -211,7 +211,7 @@ def test_a_gain_that_may_be_rounding_ends_a_fit(gain, reason, rng):
     """DeltaQ of a tight component is a difference of terms of 1e4: 1e-12 is rounding there, 1e-8 is not for `tol`."""
     x = np.concatenate([rng.normal(0.0, 1.0, (500, 2)), rng.normal(40.0, 0.2, (500, 2))])
     frame = FAMILIES["full"].frame(x.mean(axis=0), np.cov(x.T, bias=True))
-    problem = Problem(frame, Regularization.automatic(frame, len(x)), np.full(2, 5.0), False, x, 0)
+    problem = Problem(frame, Regularization.automatic(FAMILIES["full"], frame, len(x)), np.full(2, 5.0), False, x, 0)
     model = GaussianMixture(2, means_init=[[0.0, 0.0], [40.0, 40.0]], random_state=0).fit(x)
     begun = em.init(model.parameters().to_frame(frame))
     state = em.run(problem, begun, RowsInMemory(x, np.ones(len(x))).read, em.PlainEM(), tol=0.0, max_iter=1)

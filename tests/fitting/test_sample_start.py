@@ -17,8 +17,8 @@ from streamgmm.fitting.relocation import relocated
 from streamgmm.fitting.state import Problem
 from streamgmm.fitting.survey import survey
 from streamgmm.mixture.families import FAMILIES
-from streamgmm.mixture.m_step import Regularization
 from streamgmm.mixture.parameters import MixtureParameters
+from streamgmm.mixture.regularization import Regularization
 from streamgmm.rows.open import open_rows
 from tests.benchmarks.datasets import falling_weights, mixture_rows
 from tests.conftest import clusters
@@ -33,7 +33,9 @@ def problem_of(x, covariance_type):
     family = FAMILIES[covariance_type]
     frame = family.frame(x.mean(axis=0), np.cov(x.T, bias=True))
     reach = np.full(x.shape[1], 5.0)
-    return Problem(frame, Regularization.automatic(frame, len(x)), reach, False, frame.points_to_frame(x[:500]), 0)
+    return Problem(
+        frame, Regularization.automatic(family, frame, len(x)), reach, False, frame.points_to_frame(x[:500]), 0
+    )
 
 
 def fitted(problem, x, parameters):

@@ -14,7 +14,7 @@ from streamgmm.fitting.e_step_pass import RowsInMemory
 from streamgmm.fitting.state import Problem
 from streamgmm.fitting.surrogate import Memory, Surrogate, _corrected
 from streamgmm.mixture.families import FAMILIES
-from streamgmm.mixture.m_step import Regularization
+from streamgmm.mixture.regularization import Regularization
 from tests.conftest import clusters
 
 
@@ -24,7 +24,7 @@ def setting(covariance_type, rng):
     x = clusters(rng, n_rows=12_000, n_components=4, spread=1.5)
     family = FAMILIES[covariance_type]
     frame = family.frame(x.mean(axis=0), np.cov(x.T, bias=True))
-    problem = Problem(frame, Regularization.automatic(frame, len(x)), np.full(3, 5.0), False, x[:100], 0)
+    problem = Problem(frame, Regularization.automatic(family, frame, len(x)), np.full(3, 5.0), False, x[:100], 0)
     everything = RowsInMemory(x, np.ones(len(x)))
     model = GaussianMixture(4, covariance_type=covariance_type, random_state=0, tol=1e-3).fit(x[:500])
     return everything, everything.first(2000), problem, model.parameters().to_frame(frame)
@@ -104,7 +104,9 @@ def test_where_it_has_no_maximum_it_is_damped(rng):
     x = rng.normal(size=(20_000, 2))
     x[:, 0] += 1.5 * (np.arange(20_000) % 3)
     frame = FAMILIES["full"].frame(x.mean(axis=0), np.cov(x.T, bias=True))
-    problem = Problem(frame, Regularization.automatic(frame, len(x)), np.full(2, 5.0), False, x[:100], 0)
+    problem = Problem(
+        frame, Regularization.automatic(FAMILIES["full"], frame, len(x)), np.full(2, 5.0), False, x[:100], 0
+    )
     everything = RowsInMemory(x, np.ones(len(x)))
     model = GaussianMixture(3, random_state=0, tol=1e-4).fit(x[:2000])
     step = one_step(problem, everything, model.parameters().to_frame(frame))

@@ -11,8 +11,9 @@ from streamgmm.exceptions import SingularCovarianceError
 from streamgmm.mixture.assignment import statistics_of_responsibilities
 from streamgmm.mixture.e_step import e_step
 from streamgmm.mixture.families import FAMILIES
-from streamgmm.mixture.m_step import Regularization, factored, moments
+from streamgmm.mixture.m_step import factored, moments
 from streamgmm.mixture.parameters import MixtureParameters
+from streamgmm.mixture.regularization import Regularization
 from tests.mixture.test_e_step import model_of
 
 
@@ -87,7 +88,7 @@ def test_the_m_step_is_the_maximum(covariance_type, strength, x, rng):
     z = frame.points_to_frame(x)
     resp = rng.dirichlet(np.ones(3), len(x))
     statistics = statistics_of_responsibilities(family, z, resp, np.ones(len(x)))
-    regularization = Regularization(strength, 0.0 * family.identity(3))
+    regularization = Regularization(strength, family.identity(3), 0.0 * family.identity(3))
 
     def objective(p):
         expected = family.expected_log_likelihood(statistics, p.weights, p.means, p.precisions_cholesky)
@@ -104,7 +105,7 @@ def test_the_m_step_equals_weighted_moments(covariance_type, x, rng):
     frame = family.frame(x.mean(axis=0), np.cov(x.T, bias=True))
     resp, weight = rng.dirichlet(np.ones(3), len(x)), rng.uniform(0, 3, len(x))
     statistics = statistics_of_responsibilities(family, frame.points_to_frame(x), resp, weight)
-    found = m_step(family, statistics, Regularization(0.0, 0.0 * family.identity(3))).to_data(frame)
+    found = m_step(family, statistics, Regularization(0.0, family.identity(3), 0.0 * family.identity(3))).to_data(frame)
     r = resp * weight[:, np.newaxis]
     means = r.T @ x / r.sum(axis=0)[:, np.newaxis]
     full = np.stack([np.cov(x.T, aweights=r[:, k], bias=True) for k in range(3)])
@@ -126,7 +127,7 @@ def test_the_penalty_draws_towards_the_data(covariance_type, x, rng):
     frame = family.frame(x.mean(axis=0), np.cov(x.T, bias=True))
     resp = rng.dirichlet(np.ones(3), len(x))
     statistics = statistics_of_responsibilities(family, frame.points_to_frame(x), resp, np.ones(len(x)))
-    heavy = Regularization(1e12, 0.0 * family.identity(3))
+    heavy = Regularization(1e12, family.identity(3), 0.0 * family.identity(3))
     found = m_step(family, statistics, heavy)
     target = np.broadcast_to(family.identity(3), found.covariances.shape)
     np.testing.assert_allclose(found.covariances, target, atol=1e-6)

@@ -72,6 +72,10 @@ class CovarianceFamily(ABC):
         """Return how many rows a component needs for its own covariance to be regular."""
 
     @abstractmethod
+    def rank(self, n_features: int) -> int:
+        """Return the rank of one covariance: the directions in which rows must differ for it to be regular."""
+
+    @abstractmethod
     def identity(self, n_features: int) -> Floats:
         """Return the covariance of white data, in the shape of one covariance."""
 

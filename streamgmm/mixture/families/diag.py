@@ -36,6 +36,9 @@ class Diag(CovarianceFamily):
     def min_rows(self, n_features: int) -> int:
         return 2
 
+    def rank(self, n_features: int) -> int:
+        return 1
+
     def identity(self, n_features: int) -> Floats:
         return np.ones(n_features)
 

@@ -48,6 +48,9 @@ class Full(CovarianceFamily):
     def min_rows(self, n_features: int) -> int:
         return n_features + 1
 
+    def rank(self, n_features: int) -> int:
+        return n_features
+
     def identity(self, n_features: int) -> Floats:
         return np.eye(n_features)
 

@@ -1,0 +1,78 @@
+"""Where a fit starts on all rows, and what keeps it regular: the search on the sample, and the target that it finds."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from streamgmm.exceptions import SingularCovarianceError
+from streamgmm.fitting.e_step_pass import RowsInMemory
+from streamgmm.fitting.preparation import Preparation, Settings
+from streamgmm.fitting.sample_start import Search, best_starts, converge_on_sample
+from streamgmm.fitting.state import Problem
+from streamgmm.fitting.target import shrinkage_target
+from streamgmm.mixture.arrays import Floats
+from streamgmm.mixture.parameters import MixtureParameters
+
+#: Targets that are tried at most: each is found with the one before it, beginning with the data's covariance.
+_MOST_TARGETS = 8
+#: The share of a variance that regularisation may make up: under it, a smaller target would change nothing.
+_UNNOTICED = 0.002
+#: The share above which a component is blurred: what a search found with it says too little.
+_BLURRED = 0.25
+
+
+def find_starts(
+    prepared: Preparation, settings: Settings, sample: RowsInMemory
+) -> tuple[Problem, list[MixtureParameters]]:
+    """Search the sample; return the problem with its regularisation, and where to start, the best first.
+
+    Parameters
+    ----------
+    prepared : Preparation
+    settings : Settings
+    sample : RowsInMemory
+        The sample, or some of its rows.
+    """
+    search = prepared.search(prepared.problem(settings), settings, sample)
+    starts = best_starts(search)
+    if settings.reg_covar != "auto" or settings.n_components == 1:
+        return search.problem, starts
+    target = _settled(search, starts[0])
+    if target is None:
+        return search.problem, starts
+    blurred = _most_regularised(search, starts[0]) > _BLURRED
+    search = replace(search, problem=prepared.problem(settings, target))
+    if blurred:
+        starts = best_starts(search)
+        further = _settled(search, starts[0])
+        if further is not None:
+            search = replace(search, problem=prepared.problem(settings, further))
+    return search.problem, starts
+
+
+def _settled(search: Search, beginning: MixtureParameters) -> Floats | None:
+    """Return a target that is that of the mixture found with it; None where the one of the search will do."""
+    target: Floats | None = None
+    for _ in range(_MOST_TARGETS):
+        try:
+            state, rows = converge_on_sample(search, beginning)
+        except SingularCovarianceError:
+            break
+        if _most_regularised(search, state.safe) <= _UNNOTICED:
+            break
+        found = shrinkage_target(search.problem, state.safe, rows)
+        before = search.problem.regularization
+        following = replace(before, target=found)
+        if (
+            following.shares(state.safe, search.sum_weight).max()
+            > 0.5 * before.shares(state.safe, search.sum_weight).max()
+        ):
+            # The components that it makes up rest on too few rows for a scale of their own.
+            break
+        target, beginning = found, state.safe
+        search = replace(search, problem=replace(search.problem, regularization=following))
+    return target
+
+
+def _most_regularised(search: Search, parameters: MixtureParameters) -> float:
+    return float(search.problem.regularization.shares(parameters, search.sum_weight).max())
