@@ -17,6 +17,8 @@ from streamgmm.mixture.parameters import MixtureParameters
 _MOST_TARGETS = 8
 #: The share of a variance that regularisation may make up: under it, a smaller target would change nothing.
 _UNNOTICED = 0.002
+#: A target that differs from the one before it by less than this factor has settled.
+_SETTLED = 2.0
 #: The share above which a component is blurred: what a search found with it says too little.
 _BLURRED = 0.25
 
@@ -58,19 +60,19 @@ def _settled(search: Search, beginning: MixtureParameters) -> Floats | None:
             state, rows = converge_on_sample(search, beginning)
         except SingularCovarianceError:
             break
-        if _most_regularised(search, state.safe) <= _UNNOTICED:
+        share = _most_regularised(search, state.safe)
+        if share <= _UNNOTICED:
             break
         found = shrinkage_target(search.problem, state.safe, rows)
-        before = search.problem.regularization
-        following = replace(before, target=found)
-        if (
-            following.shares(state.safe, search.sum_weight).max()
-            > 0.5 * before.shares(state.safe, search.sum_weight).max()
-        ):
-            # The components that it makes up rest on too few rows for a scale of their own.
+        regularization = replace(search.problem.regularization, target=found)
+        search = replace(search, problem=replace(search.problem, regularization=regularization))
+        change = _most_regularised(search, state.safe) / share
+        if 1.0 / _SETTLED < change < _SETTLED:
             break
         target, beginning = found, state.safe
-        search = replace(search, problem=replace(search.problem, regularization=following))
+        if change >= _SETTLED:
+            # The evidence for the target before was gone with that target: it came from what it made of a component.
+            break
     return target
 
 

@@ -11,31 +11,50 @@ T is at most S_k / pi_k in every direction. The penalty adds strength T / N_k to
 inverse Wishart priors that have their scale in common, T is that scale's maximum-likelihood estimate.)
 
 What is no evidence of a scale takes no part in the mean, and the pooled covariance within the components stands in for
-it: a covariance to the extent that it rests on few different rows, as spurious components do, and the directions in
-which a component does not vary at all.
+it. A variance rests on N_k / kurtosis rows: on a third of a cluster's, but on the few rows beside them where all others
+are equal. Where these are not more than a covariance needs, as in components of a few rows, and in those that sit on
+one value, the variance says nothing.
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 
 from streamgmm.fitting.e_step_pass import RowsInMemory
 from streamgmm.fitting.state import Problem
 from streamgmm.mixture.arrays import Floats
-from streamgmm.mixture.e_step import PassModel
-from streamgmm.mixture.families import CovarianceFamily
+from streamgmm.mixture.e_step import evaluate
 from streamgmm.mixture.parameters import MixtureParameters
-from streamgmm.mixture.precision import Kernel
-from streamgmm.mixture.statistics import SufficientStatistics
 
-#: Different rows, as a multiple of those that a covariance needs to be regular, under which it is no evidence at all.
+#: Rows on which a variance must rest, as a multiple of those that a covariance needs to be regular, to be evidence.
 _ROWS_FOR_EVIDENCE = 2
-#: Variances in the frame under which the moments of float64 products can't be trusted.
-_SMALLEST_OF_PRODUCTS = 1e-10
 #: Rounding of a row's values, in units in the last place: what varies by less does not vary.
 _ROUNDING = 16
+#: Bytes of the responsibilities that are in memory at once.
+_BLOCK_BYTES = 16 * 2**20
+
+
+@dataclass(frozen=True)
+class _Scale:
+    """Variances of a component along some axes.
+
+    Attributes
+    ----------
+    share : float
+        pi_k.
+    axes : ndarray of shape (n_features, n_axes), or None
+        Orthonormal; None for those of the features.
+    variances, evidence : ndarray of shape (n_axes,)
+        And how much each counts, between 0 and 1.
+    """
+
+    share: float
+    axes: Floats | None
+    variances: Floats
+    evidence: Floats
 
 
 def shrinkage_target(problem: Problem, parameters: MixtureParameters, rows: RowsInMemory) -> Floats:
@@ -49,44 +68,89 @@ def shrinkage_target(problem: Problem, parameters: MixtureParameters, rows: Rows
     rows : RowsInMemory
         Different rows, with their weights.
     """
-    family, n_features = parameters.family, parameters.n_features
-    statistics = _statistics(problem, parameters, rows)
     resolution = _rounding(problem, rows)
-    # Equal rows are one row with a weight, and no better evidence of a scale than one.
-    different = _statistics(problem, parameters, replace(rows, weight=np.ones(len(rows)))).component_weights
-    counts = np.minimum(different, statistics.component_weights)
-    scatters, n_k = family.scatters(statistics), statistics.component_weights
+    scales, pooled = _scales(problem, parameters, rows, resolution)
+    # Where nothing varies within the components, the data's own covariance: the identity in the frame.
+    stand_in = _inverse(pooled, resolution)
+    precision = np.zeros_like(stand_in)
+    for scale in scales:
+        precision = precision + scale.share * _precision(scale, stand_in)
+    return _inverse(precision, 0.0)
+
+
+def _scales(
+    problem: Problem, parameters: MixtureParameters, rows: RowsInMemory, resolution: float
+) -> tuple[list[_Scale], Floats]:
+    """Return the scales of the distinct covariances, and the pooled covariance within the components."""
+    family, n_components, n_features = parameters.family, parameters.n_components, parameters.n_features
+    n_k = np.zeros(n_components)
+    different = np.zeros(n_components)
+    means = np.zeros((n_components, n_features))
+    for z, resp, weight in _blocks(problem, parameters, rows):
+        different += resp.sum(axis=0)
+        n_k += weight @ resp
+        means += (weight[:, np.newaxis] * resp).T @ z
+    means /= np.maximum(n_k, np.finfo(np.float64).tiny)[:, np.newaxis]
+    moments = np.zeros((n_components, *family.identity(n_features).shape))
+    for z, resp, weight in _blocks(problem, parameters, rows):
+        for k, mean in enumerate(means):
+            moments[k] += _second_moment(z - mean, weight * resp[:, k], moments.ndim - 1)
+    total = float(n_k.sum())
+    pooled = moments.sum(axis=0) / total
+    covariances = moments / np.maximum(n_k, np.finfo(np.float64).tiny).reshape((-1,) + (1,) * (moments.ndim - 1))
     if family.shared:
-        scatters, n_k, counts = scatters[np.newaxis], n_k.sum(keepdims=True), counts.sum(keepdims=True)
+        covariances = np.broadcast_to(pooled, covariances.shape)
+    axes = [np.linalg.eigh(one)[1] for one in covariances] if moments.ndim == 3 else [None] * n_components
+    fourth = np.zeros((n_components, 1 if moments.ndim == 1 else n_features))
+    variances = np.zeros_like(fourth)
+    for z, resp, weight in _blocks(problem, parameters, rows):
+        for k, mean in enumerate(means):
+            squares = _squares(z - mean, axes[k], moments.ndim - 1)
+            of_component = weight * resp[:, k]
+            variances[k] += of_component @ squares
+            fourth[k] += of_component @ squares**2
+    if family.shared:
+        n_k, different = n_k.sum(keepdims=True), different.sum(keepdims=True)
+        axes, variances, fourth = axes[:1], variances.sum(axis=0)[np.newaxis], fourth.sum(axis=0)[np.newaxis]
     needed = _ROWS_FOR_EVIDENCE * (family.rank(n_features) + 1)
-    evidence = np.clip(1.0 - needed / np.maximum(counts, needed), 0.0, 1.0)
-    pooled = _inverse(scatters.sum(axis=0) / n_k.sum(), resolution, family.identity(n_features))
-    precision = np.zeros_like(pooled)
-    for scatter, n, share in zip(scatters, n_k, evidence, strict=True):
-        own = pooled
-        if share > 0.0:
-            own = share * _inverse(scatter / n, resolution, pooled) + (1.0 - share) * pooled
-        precision += n / n_k.sum() * own
-    return _inverse(precision, 0.0, precision)
+    scales = []
+    for n, n_different, own_axes, second, of_fourth in zip(n_k, different, axes, variances, fourth, strict=True):
+        variance = second / max(n, np.finfo(np.float64).tiny)
+        known = (variance > resolution) & (of_fourth > 0.0)
+        # N / kurtosis, of different rows: equal rows are no better evidence of a scale than one.
+        counts = np.where(known, second**2 / np.where(known, of_fourth, 1.0), 0.0) * min(1.0, n_different / n)
+        evidence = np.where(known, np.clip(1.0 - needed / np.maximum(counts, needed), 0.0, 1.0), 0.0)
+        scales.append(_Scale(float(n) / total, own_axes, np.where(known, variance, 1.0), evidence))
+    return scales, pooled
 
 
-def _statistics(problem: Problem, parameters: MixtureParameters, rows: RowsInMemory) -> SufficientStatistics:
-    """Do an E-step on the rows, exact enough for the variances that it finds."""
-    family = parameters.family
-    kernel = Kernel.FLOAT64
-    if family.smallest_eigenvalues(parameters.covariances).min() < _SMALLEST_OF_PRODUCTS:
-        kernel = Kernel.CAREFUL
-    found = rows.read(PassModel(parameters, problem.frame, kernel, collect_scatter=family.shared))
-    if kernel is Kernel.FLOAT64 and _smallest(family, found) < _SMALLEST_OF_PRODUCTS:
-        found = rows.read(PassModel(parameters, problem.frame, Kernel.CAREFUL))
-    return found
+def _blocks(
+    problem: Problem, parameters: MixtureParameters, rows: RowsInMemory
+) -> Iterator[tuple[Floats, Floats, Floats]]:
+    """Give rows in the frame's coordinates, their responsibilities and weights, so many at a time."""
+    in_data = parameters.to_data(problem.frame)
+    step = max(1, _BLOCK_BYTES // (8 * parameters.n_components))
+    for start in range(0, len(rows), step):
+        x = rows.x[start : start + step]
+        yield (
+            problem.frame.points_to_frame(x),
+            evaluate(x, in_data, resp=True).resp,
+            rows.weight[start : start + step],
+        )
 
 
-def _smallest(family: CovarianceFamily, statistics: SufficientStatistics) -> float:
-    scatters = family.scatters(statistics)
-    n_k = np.maximum(statistics.component_weights, np.finfo(np.float64).tiny)
-    rows = n_k.sum() if family.shared else n_k.reshape((-1,) + (1,) * (scatters.ndim - 1))
-    return float(family.smallest_eigenvalues(scatters / rows).min())
+def _second_moment(centred: Floats, weight: Floats, n_dimensions: int) -> Floats:
+    """Return sum w d d' of offsets d, in the shape of a covariance that has so many dimensions."""
+    if n_dimensions == 2:
+        return (centred.T * weight) @ centred
+    squares = weight @ centred**2
+    return squares if n_dimensions == 1 else np.asarray(squares.mean())
+
+
+def _squares(centred: Floats, axes: Floats | None, n_dimensions: int) -> Floats:
+    """Return the squared offsets along some axes, shape (n, n_axes); their mean where all directions are alike."""
+    squares: Floats = (centred if axes is None else centred @ axes) ** 2
+    return squares.mean(axis=1, keepdims=True) if n_dimensions == 0 else squares
 
 
 def _rounding(problem: Problem, rows: RowsInMemory) -> float:
@@ -96,19 +160,25 @@ def _rounding(problem: Problem, rows: RowsInMemory) -> float:
     if frame.scale is not None:
         return float(((largest * frame.scale) ** 2).max())
     assert frame.whitening is not None
-    scaled = np.abs(frame.whitening) @ largest
-    return float((scaled**2).max())
+    return float(((np.abs(frame.whitening) @ largest) ** 2).max())
 
 
-def _inverse(covariance: Floats, smallest: float, stand_in: Floats) -> Floats:
-    """Invert a covariance in its family's shape; where it is not above `smallest`, take the inverse that stands in."""
-    if covariance.ndim < 2:
-        known = covariance > smallest
-        return np.where(known, 1.0 / np.where(known, covariance, 1.0), stand_in)
-    values, vectors = np.linalg.eigh(covariance)
-    known = values > smallest
-    inverse: Floats = (vectors[:, known] / values[known]) @ vectors[:, known].T
-    if not known.all():
-        rest = vectors[:, ~known]
-        inverse = inverse + rest @ (rest.T @ stand_in @ rest) @ rest.T
+def _precision(scale: _Scale, stand_in: Floats) -> Floats:
+    """Return a component's precision, with what stands in for it as far as there is no evidence."""
+    if scale.axes is None:
+        precision = scale.evidence / scale.variances + (1.0 - scale.evidence) * stand_in
+        return precision.reshape(stand_in.shape)
+    # sqrt(1 - e) of the stand-in on both sides: what is left is symmetric, and positive.
+    rest = (scale.axes * np.sqrt(1.0 - scale.evidence)) @ scale.axes.T
+    own: Floats = (scale.axes * (scale.evidence / scale.variances)) @ scale.axes.T
+    return own + rest @ stand_in @ rest
+
+
+def _inverse(matrix: Floats, smallest: float) -> Floats:
+    """Invert a covariance or a precision in its family's shape; in directions where it is not above that, 1."""
+    if matrix.ndim < 2:
+        known = matrix > smallest
+        return np.where(known, 1.0 / np.where(known, matrix, 1.0), 1.0)
+    values, vectors = np.linalg.eigh(matrix)
+    inverse: Floats = (vectors / np.where(values > smallest, values, 1.0)) @ vectors.T
     return inverse
