@@ -61,8 +61,12 @@ class GaussianMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
         With 0 it runs all `max_iter` iterations.
     reg_covar : float or "auto", default="auto"
         What keeps covariances regular. A number is added to their diagonals, in the data's units squared, as in
-        scikit-learn; 0 adds nothing. "auto" is a penalty that draws each covariance towards the data's own, with the
-        weight of 2 / sqrt(rows) rows: it does not depend on units and vanishes as rows are added [1]_.
+        scikit-learn; 0 adds nothing. "auto" is a penalty that draws each covariance towards the harmonic mean of those
+        within the components, as the search on the sample finds them, with the weight of 2 / sqrt(rows) rows [1]_: it
+        does not depend on units, vanishes as rows are added, and leaves clusters as tight as they are. Components of
+        few rows, or of equal ones, are drawn towards the pooled covariance within components; `fit_report_` names those
+        of whose variance it makes up more than 1 %. Where there are fewer than two rows for each feature, covariances
+        are drawn towards a diagonal one with as many rows as are lacking.
     max_iter : int, default=200
         Most iterations of EM. Each reads all rows once.
     n_init : int, default=1

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from scipy import linalg
+
 from streamgmm.exceptions import SingularCovarianceError
 from streamgmm.fitting.e_step_pass import RowsInMemory
 from streamgmm.fitting.preparation import Preparation, Settings
@@ -60,20 +62,25 @@ def _settled(search: Search, beginning: MixtureParameters) -> Floats | None:
             state, rows = converge_on_sample(search, beginning)
         except SingularCovarianceError:
             break
-        share = _most_regularised(search, state.safe)
-        if share <= _UNNOTICED:
+        if _most_regularised(search, state.safe) <= _UNNOTICED:
             break
+        before = search.problem.regularization
         found = shrinkage_target(search.problem, state.safe, rows)
-        regularization = replace(search.problem.regularization, target=found)
-        search = replace(search, problem=replace(search.problem, regularization=regularization))
-        change = _most_regularised(search, state.safe) / share
-        if 1.0 / _SETTLED < change < _SETTLED:
+        smallest, largest = _ratios(found, before.target)
+        if smallest > 1.0 / _SETTLED and largest < _SETTLED:
             break
         target, beginning = found, state.safe
-        if change >= _SETTLED:
+        search = replace(search, problem=replace(search.problem, regularization=replace(before, target=found)))
+        if largest >= _SETTLED:
             # The evidence for the target before was gone with that target: it came from what it made of a component.
             break
     return target
+
+
+def _ratios(target: Floats, before: Floats) -> tuple[float, float]:
+    """Return the smallest and the largest ratio of two targets' variances in any direction."""
+    ratios = linalg.eigh(target, before, eigvals_only=True) if target.ndim == 2 else target / before
+    return float(ratios.min()), float(ratios.max())
 
 
 def _most_regularised(search: Search, parameters: MixtureParameters) -> float:

@@ -68,60 +68,56 @@ def shrinkage_target(problem: Problem, parameters: MixtureParameters, rows: Rows
     rows : RowsInMemory
         Different rows, with their weights.
     """
-    resolution = _rounding(problem, rows)
-    scales, pooled = _scales(problem, parameters, rows, resolution)
-    # Where nothing varies within the components, the data's own covariance: the identity in the frame.
-    stand_in = _inverse(pooled, resolution)
-    precision = np.zeros_like(stand_in)
-    for scale in scales:
+    family = parameters.family
+    identity = family.identity(parameters.n_features)
+    own, pooled = _scales(problem, parameters, rows)
+    # Where nothing says how much varies within the components, the data's own covariance: the identity in the frame.
+    stand_in = _precision(pooled, identity)
+    precision = np.zeros_like(identity)
+    for scale in own:
         precision = precision + scale.share * _precision(scale, stand_in)
-    return _inverse(precision, 0.0)
+    return _inverse(precision)
 
 
-def _scales(
-    problem: Problem, parameters: MixtureParameters, rows: RowsInMemory, resolution: float
-) -> tuple[list[_Scale], Floats]:
-    """Return the scales of the distinct covariances, and the pooled covariance within the components."""
+def _scales(problem: Problem, parameters: MixtureParameters, rows: RowsInMemory) -> tuple[list[_Scale], _Scale]:
+    """Return the scales of the distinct covariances, and that of the pooled covariance within the components."""
     family, n_components, n_features = parameters.family, parameters.n_components, parameters.n_features
-    n_k = np.zeros(n_components)
-    different = np.zeros(n_components)
+    smallest = np.finfo(np.float64).tiny
+    n_k, different = np.zeros(n_components), np.zeros(n_components)
     means = np.zeros((n_components, n_features))
     for z, resp, weight in _blocks(problem, parameters, rows):
         different += resp.sum(axis=0)
         n_k += weight @ resp
         means += (weight[:, np.newaxis] * resp).T @ z
-    means /= np.maximum(n_k, np.finfo(np.float64).tiny)[:, np.newaxis]
+    means /= np.maximum(n_k, smallest)[:, np.newaxis]
     moments = np.zeros((n_components, *family.identity(n_features).shape))
     for z, resp, weight in _blocks(problem, parameters, rows):
         for k, mean in enumerate(means):
             moments[k] += _second_moment(z - mean, weight * resp[:, k], moments.ndim - 1)
-    total = float(n_k.sum())
-    pooled = moments.sum(axis=0) / total
-    covariances = moments / np.maximum(n_k, np.finfo(np.float64).tiny).reshape((-1,) + (1,) * (moments.ndim - 1))
-    if family.shared:
-        covariances = np.broadcast_to(pooled, covariances.shape)
-    axes = [np.linalg.eigh(one)[1] for one in covariances] if moments.ndim == 3 else [None] * n_components
-    fourth = np.zeros((n_components, 1 if moments.ndim == 1 else n_features))
-    variances = np.zeros_like(fourth)
+    # The last is the pooled one.
+    moments = np.concatenate([moments, moments.sum(axis=0, keepdims=True)])
+    axes = [np.linalg.eigh(one)[1] for one in moments] if moments.ndim == 3 else [None] * len(moments)
+    second = np.zeros((len(moments), 1 if moments.ndim == 1 else n_features))
+    fourth = np.zeros_like(second)
     for z, resp, weight in _blocks(problem, parameters, rows):
         for k, mean in enumerate(means):
-            squares = _squares(z - mean, axes[k], moments.ndim - 1)
             of_component = weight * resp[:, k]
-            variances[k] += of_component @ squares
-            fourth[k] += of_component @ squares**2
-    if family.shared:
-        n_k, different = n_k.sum(keepdims=True), different.sum(keepdims=True)
-        axes, variances, fourth = axes[:1], variances.sum(axis=0)[np.newaxis], fourth.sum(axis=0)[np.newaxis]
+            for place in (k, -1):
+                squares = _squares(z - mean, axes[place], moments.ndim - 1)
+                second[place] += of_component @ squares
+                fourth[place] += of_component @ squares**2
+    total = float(n_k.sum())
+    n_k, different = np.append(n_k, total), np.append(different, different.sum())
+    # A variance of N_k rows rests on N_k / kurtosis, of different ones: equal rows are no better evidence than one.
+    variances = second / np.maximum(n_k, smallest)[:, np.newaxis]
+    known = (variances > _rounding(problem, rows)) & (fourth > 0.0)
+    counts = np.where(known, second**2 / np.where(known, fourth, 1.0), 0.0)
+    counts *= np.minimum(1.0, different / np.maximum(n_k, smallest))[:, np.newaxis]
     needed = _ROWS_FOR_EVIDENCE * (family.rank(n_features) + 1)
-    scales = []
-    for n, n_different, own_axes, second, of_fourth in zip(n_k, different, axes, variances, fourth, strict=True):
-        variance = second / max(n, np.finfo(np.float64).tiny)
-        known = (variance > resolution) & (of_fourth > 0.0)
-        # N / kurtosis, of different rows: equal rows are no better evidence of a scale than one.
-        counts = np.where(known, second**2 / np.where(known, of_fourth, 1.0), 0.0) * min(1.0, n_different / n)
-        evidence = np.where(known, np.clip(1.0 - needed / np.maximum(counts, needed), 0.0, 1.0), 0.0)
-        scales.append(_Scale(float(n) / total, own_axes, np.where(known, variance, 1.0), evidence))
-    return scales, pooled
+    evidence = np.clip(1.0 - needed / np.maximum(counts, needed), 0.0, 1.0)
+    variances = np.where(known, variances, 1.0)
+    found = [_Scale(*of) for of in zip(n_k / total, axes, variances, evidence, strict=True)]
+    return ([found[-1]] if family.shared else found[:-1]), found[-1]
 
 
 def _blocks(
@@ -174,11 +170,10 @@ def _precision(scale: _Scale, stand_in: Floats) -> Floats:
     return own + rest @ stand_in @ rest
 
 
-def _inverse(matrix: Floats, smallest: float) -> Floats:
-    """Invert a covariance or a precision in its family's shape; in directions where it is not above that, 1."""
-    if matrix.ndim < 2:
-        known = matrix > smallest
-        return np.where(known, 1.0 / np.where(known, matrix, 1.0), 1.0)
-    values, vectors = np.linalg.eigh(matrix)
-    inverse: Floats = (vectors / np.where(values > smallest, values, 1.0)) @ vectors.T
+def _inverse(precision: Floats) -> Floats:
+    """Invert a precision in its family's shape."""
+    if precision.ndim < 2:
+        return np.asarray(1.0 / precision)
+    values, vectors = np.linalg.eigh(precision)
+    inverse: Floats = (vectors / values) @ vectors.T
     return inverse

@@ -86,3 +86,37 @@ def test_units_do_not_matter(covariance_type, scale, x):
     other = quiet_fit(GaussianMixture(3, covariance_type=covariance_type, random_state=0, tol=1e-8), x * scale)
     np.testing.assert_allclose(other.means_ / scale, one.means_, rtol=1e-6, atol=1e-8)
     assert (one.predict(x) == other.predict(x * scale)).mean() > 0.9999
+
+
+def test_a_number_for_reg_covar_is_not_overruled():
+    """Three values six times each have no variance but what is added to it."""
+    x = np.repeat([[0.0], [1000.0], [5000.0]], 6, axis=0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        model = GaussianMixture(3, reg_covar=1e-3, random_state=0).fit(x)
+    np.testing.assert_allclose(np.sort(model.means_[:, 0]), [0.0, 1000.0, 5000.0])
+    np.testing.assert_allclose(model.covariances_, 1e-3)
+
+
+def test_a_small_tight_cluster_is_kept_where_reg_covar_is_a_number():
+    rng = np.random.default_rng(2)
+    broad = [rng.normal(0, 3000, (400, 2)), rng.normal(20000, 2000, (400, 2))]
+    x = np.concatenate([*broad, rng.normal([60000, -20000], 0.3, (15, 2))])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        model = GaussianMixture(3, reg_covar=1e-6, random_state=0).fit(x)
+    assert np.round(model.weights_ * len(x)).min() == 15
+
+
+@pytest.mark.parametrize("n_rows", [9, 4])
+@pytest.mark.parametrize("reg_covar", ["auto", 1e-6])
+def test_components_that_are_given_stay(n_rows, reg_covar):
+    """One of them has a single row: that is what was asked for."""
+    x = np.r_[np.full(n_rows - 1, 0.2), 0.9][:, np.newaxis]
+    model = GaussianMixture(
+        2, reg_covar=reg_covar, weights_init=[0.5, 0.5], means_init=[[0.2], [0.9]], precisions_init=np.ones((2, 1, 1))
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        model.fit(x)
+    assert len(model.weights_) == 2
