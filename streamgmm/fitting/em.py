@@ -18,7 +18,7 @@ from streamgmm.fitting.state import Accelerator, Problem, Proposal, State, Step
 from streamgmm.fitting.stopping import StopReason, remaining_gain
 from streamgmm.mixture.arrays import Floats
 from streamgmm.mixture.e_step import PassModel
-from streamgmm.mixture.m_step import factored, moments
+from streamgmm.mixture.m_step import expected_rise, factored, moments
 from streamgmm.mixture.parameters import MixtureParameters
 from streamgmm.mixture.precision import RESOLUTION, Kernel, amplification, choose_kernel
 from streamgmm.mixture.statistics import SufficientStatistics
@@ -104,7 +104,8 @@ def em_step(problem: Problem, state: State, model: PassModel, statistics: Suffic
     log_likelihood = _log_likelihood(problem, old, statistics, kernel)
     lower_bound = log_likelihood - problem.regularization.penalty(old) / statistics.sum_weight
 
-    found = resolved(family, moments(family, statistics, problem.regularization), RESOLUTION[kernel])
+    maximum = moments(family, statistics, problem.regularization)
+    found = resolved(family, maximum, RESOLUTION[kernel])
     bad = degenerate_components(
         family, found, statistics.component_weights, problem.regularization, given=problem.given
     )
@@ -114,7 +115,13 @@ def em_step(problem: Problem, state: State, model: PassModel, statistics: Suffic
         new, n_reseeds = repaired.parameters, repaired.n_reseeds
     else:
         new = old if len(bad) else factored(family, found)
-    gain = float("inf") if len(bad) else expected_gain(problem, statistics, old, new)
+    if len(bad):
+        gain = float("inf")
+    elif found is maximum:
+        rise = expected_rise(statistics.component_weights, old, new, problem.regularization)
+        gain = rise / statistics.sum_weight
+    else:
+        gain = expected_gain(problem, statistics, old, new)
     return Step(old, statistics, kernel, log_likelihood, lower_bound, new, gain, bool(len(bad)), n_reseeds)
 
 

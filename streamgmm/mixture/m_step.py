@@ -53,3 +53,34 @@ def factored(family: CovarianceFamily, found: Moments) -> MixtureParameters:
         If a covariance is not positive definite.
     """
     return MixtureParameters.from_covariances(family.name, found.weights, found.means, found.covariances)
+
+
+def expected_rise(
+    component_weights: Floats, old: MixtureParameters, new: MixtureParameters, regularization: Regularization
+) -> float:
+    """Return by how much an M-step has raised the expected log-likelihood less the penalty, in nats: DeltaQ.
+
+    An M-step's moments are those of the statistics, so that DeltaQ is a sum of Kullback-Leibler divergences from the
+    new to the old parameters: of the weights, and of each Gaussian as often as it has rows,
+
+        N KL(pi' | pi) + 1/2 sum_k [N_k |U_k'(mu_k' - mu_k)|^2 + (N_k + strength) sum_j (l_kj - 1 - log l_kj)]
+
+    with l_k the eigenvalues of U_k' Sigma_k' U_k. Every term is a square in what has changed: near an optimum the
+    difference of two expected log-likelihoods, which are large where a component is tight, would be rounding.
+
+    Parameters
+    ----------
+    component_weights : ndarray of shape (n_components,)
+        N_k.
+    old, new : MixtureParameters
+        Before the M-step and after it.
+    regularization : Regularization
+    """
+    family, total = old.family, float(component_weights.sum())
+    change = new.weights / old.weights - 1.0
+    of_weights = float((old.weights * ((1.0 + change) * np.log1p(change) - change)).sum())
+    distances = (family.standardise(new.means - old.means, old.precisions_cholesky) ** 2).sum(axis=1)
+    ratios = family.variance_ratios(new.covariances, old.precisions_cholesky, old.n_features)
+    of_covariances = (ratios - 1.0 - np.log(ratios)).sum(axis=1)
+    rows = (total if family.shared else component_weights) + regularization.rows_put_in(old)
+    return total * of_weights + 0.5 * float(component_weights @ distances + (rows * of_covariances).sum())

@@ -85,8 +85,7 @@ class Regularization:
         traces = family.traces(self.target, parameters.precisions_cholesky, n_features)
         log_dets = -2.0 * family.log_det_precisions_cholesky(parameters.precisions_cholesky, n_features)
         constant = _log_det(self.target, n_features) + n_features
-        times = parameters.n_components if family.shared else 1
-        return float(0.5 * self.strength * times * (traces + log_dets - constant).sum())
+        return float(0.5 * self.rows_put_in(parameters) * (traces + log_dets - constant).sum())
 
     def cost_of_added(self, parameters: MixtureParameters, component_weights: Floats) -> float:
         """Return 1/2 sum_k N_k tr(added Sigma_k^-1), in nats, for given N_k.
@@ -101,6 +100,10 @@ class Regularization:
         n_k = np.array([component_weights.sum()]) if family.shared else component_weights
         return float(0.5 * (n_k * traces).sum())
 
+    def rows_put_in(self, parameters: MixtureParameters) -> float:
+        """Return how many rows the penalty adds to each distinct covariance."""
+        return self.strength * (parameters.n_components if parameters.family.shared else 1)
+
     def shares(self, parameters: MixtureParameters, sum_weight: float) -> Floats:
         """Return how much of each component's variance it makes up, in the direction where that is most: shape (K,).
 
@@ -110,18 +113,12 @@ class Regularization:
         sum_weight : float
             N.
         """
-        n_components = parameters.n_components
-        rows = sum_weight * parameters.weights
-        strength = self.strength
-        if parameters.family.shared:
-            rows, strength = np.full(n_components, sum_weight), strength * n_components
+        family = parameters.family
+        rows = sum_weight * (np.ones(1) if family.shared else parameters.weights)
+        strength = self.rows_put_in(parameters)
         put_in = (strength / (rows + strength)).reshape((-1,) + (1,) * self.target.ndim) * self.target + self.added
-        if self.target.ndim < 2:
-            shares = put_in * parameters.precisions_cholesky**2
-            return np.asarray(shares.reshape(n_components, -1).max(axis=1))
-        factors = parameters.full_precisions_cholesky()
-        # The largest eigenvalue of U' R U, with Sigma^-1 = U U' and R what was put in.
-        return np.linalg.eigvalsh(factors.transpose(0, 2, 1) @ put_in @ factors)[:, -1].astype(np.float64)
+        ratios = family.variance_ratios(put_in, parameters.precisions_cholesky, parameters.n_features)
+        return np.broadcast_to(ratios.max(axis=1), parameters.n_components)
 
 
 def _log_det(covariance: Floats, n_features: int) -> float:

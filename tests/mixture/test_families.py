@@ -11,7 +11,7 @@ from streamgmm.exceptions import SingularCovarianceError
 from streamgmm.mixture.assignment import statistics_of_responsibilities
 from streamgmm.mixture.e_step import e_step
 from streamgmm.mixture.families import FAMILIES
-from streamgmm.mixture.m_step import factored, moments
+from streamgmm.mixture.m_step import expected_rise, factored, moments
 from streamgmm.mixture.parameters import MixtureParameters
 from streamgmm.mixture.regularization import Regularization
 from tests.mixture.test_e_step import model_of
@@ -164,3 +164,26 @@ def test_the_number_of_parameters_is_scikit_learns(covariance_type, x, rng):
     _, data = model_of(x, 3, covariance_type, rng)
     reference = GaussianMixture(3, covariance_type=covariance_type, random_state=0).fit(x)
     assert data.n_parameters == reference._n_parameters()
+
+
+@pytest.mark.parametrize(("strength", "added"), [(0.0, 0.0), (20.0, 0.0), (0.0, 0.1)])
+def test_the_rise_of_an_m_step_is_the_difference_of_expected_log_likelihoods(covariance_type, strength, added, rng):
+    """Both are DeltaQ: one as a sum of divergences, one as a difference."""
+    family, z = FAMILIES[covariance_type], rng.normal(size=(500, 3))
+    target = 0.3 * family.identity(3)
+    regularization = Regularization(strength, target, added * family.identity(3))
+
+    def of_resp(resp):
+        return statistics_of_responsibilities(family, z, resp, np.ones(500))
+
+    old, after = (of_resp(rng.dirichlet([1.0, 1.0], 500)) for _ in range(2))
+    before, new = m_step(family, old, regularization), m_step(family, after, regularization)
+    n_k = after.component_weights
+
+    def objective(p):
+        expected = family.expected_log_likelihood(after, p.weights, p.means, p.precisions_cholesky)
+        return expected - regularization.penalty(p) - regularization.cost_of_added(p, n_k)
+
+    rise = expected_rise(n_k, before, new, regularization)
+    assert rise == pytest.approx(objective(new) - objective(before), rel=1e-8)
+    assert expected_rise(n_k, new, new, regularization) == pytest.approx(0.0, abs=1e-20)

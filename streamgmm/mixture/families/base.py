@@ -110,6 +110,14 @@ class CovarianceFamily(ABC):
         """Return tr(matrix Sigma^-1) of each distinct covariance, for a matrix in the shape of one covariance."""
 
     @abstractmethod
+    def standardise(self, offsets: Floats, precisions_cholesky: Floats) -> Floats:
+        """Return U_k' d_k for an offset d_k of each component, shape (K, D): in standard deviations."""
+
+    @abstractmethod
+    def variance_ratios(self, covariances: Floats, precisions_cholesky: Floats, n_features: int) -> Floats:
+        """Return the eigenvalues of U' Sigma U, all 1 where inv(Sigma) = U U': shape (K, D), (1, D) where shared."""
+
+    @abstractmethod
     def smallest_eigenvalues(self, covariances: Floats) -> Floats:
         """Return the smallest eigenvalue of each distinct covariance."""
 

@@ -64,6 +64,13 @@ class Diag(CovarianceFamily):
         traces: Floats = (matrix * precisions_cholesky**2).sum(axis=1)
         return traces
 
+    def standardise(self, offsets: Floats, precisions_cholesky: Floats) -> Floats:
+        return offsets * precisions_cholesky.reshape(len(offsets), -1)
+
+    def variance_ratios(self, covariances: Floats, precisions_cholesky: Floats, n_features: int) -> Floats:
+        ratios = (covariances * precisions_cholesky**2).reshape(len(precisions_cholesky), -1)
+        return np.broadcast_to(ratios, (len(ratios), n_features))
+
     def smallest_eigenvalues(self, covariances: Floats) -> Floats:
         smallest: Floats = covariances.min(axis=1)
         return smallest

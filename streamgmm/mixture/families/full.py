@@ -75,6 +75,14 @@ class Full(CovarianceFamily):
         traces: Floats = (matrix * self.precisions(precisions_cholesky)).sum(axis=(-2, -1))
         return np.atleast_1d(traces)
 
+    def standardise(self, offsets: Floats, precisions_cholesky: Floats) -> Floats:
+        return np.einsum("kij,ki->kj", precisions_cholesky, offsets)
+
+    def variance_ratios(self, covariances: Floats, precisions_cholesky: Floats, n_features: int) -> Floats:
+        products = np.swapaxes(precisions_cholesky, -1, -2) @ covariances @ precisions_cholesky
+        ratios: Floats = np.linalg.eigvalsh(products.reshape(-1, n_features, n_features))
+        return ratios
+
     def smallest_eigenvalues(self, covariances: Floats) -> Floats:
         smallest: Floats = np.linalg.eigvalsh(covariances)[:, 0].astype(np.float64)
         return smallest

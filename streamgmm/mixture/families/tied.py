@@ -63,6 +63,9 @@ class Tied(Full):
     def full_precisions_cholesky(self, precisions_cholesky: Floats, n_components: int, n_features: int) -> Floats:
         return np.broadcast_to(precisions_cholesky, (n_components, n_features, n_features))
 
+    def standardise(self, offsets: Floats, precisions_cholesky: Floats) -> Floats:
+        return offsets @ precisions_cholesky
+
     def smallest_eigenvalues(self, covariances: Floats) -> Floats:
         return np.linalg.eigvalsh(covariances)[:1].astype(np.float64)
 
