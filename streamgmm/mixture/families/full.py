@@ -76,11 +76,12 @@ class Full(CovarianceFamily):
         return np.atleast_1d(traces)
 
     def standardise(self, offsets: Floats, precisions_cholesky: Floats) -> Floats:
-        return np.einsum("kij,ki->kj", precisions_cholesky, offsets)
+        standardised: Floats = np.einsum("kij,ki->kj", precisions_cholesky, offsets)
+        return standardised
 
     def variance_ratios(self, covariances: Floats, precisions_cholesky: Floats, n_features: int) -> Floats:
-        products = np.swapaxes(precisions_cholesky, -1, -2) @ covariances @ precisions_cholesky
-        ratios: Floats = np.linalg.eigvalsh(products.reshape(-1, n_features, n_features))
+        products: Floats = np.swapaxes(precisions_cholesky, -1, -2) @ covariances @ precisions_cholesky
+        ratios: Floats = np.linalg.eigvalsh(products.reshape(-1, n_features, n_features)).astype(np.float64)
         return ratios
 
     def smallest_eigenvalues(self, covariances: Floats) -> Floats:
