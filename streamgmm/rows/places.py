@@ -125,9 +125,12 @@ def check_apart(output: str | os.PathLike[str], *in_use: InUse) -> None:
     InputError
         It names both.
     """
+    if not any(used.places for used in in_use):
+        return
+    place = place_of(output)
     for used in in_use:
         for other in used.places:
-            relation = _relation(place_of(output), other)
+            relation = _matches(place, other) if isinstance(other, Glob) else place.relation(other)
             if relation is not None:
                 raise InputError(
                     f"the output {os.fspath(output)} {relation} {other.name}, {used.what}: writing there would change "
@@ -150,10 +153,6 @@ def check_checkpoint_apart(checkpoint: str | os.PathLike[str], rows: InUse) -> N
             raise CheckpointError(
                 f"checkpoint={os.fspath(checkpoint)} {relation} {other.name}, {rows.what}: give a folder beside it"
             )
-
-
-def _relation(place: Place, other: Place) -> str | None:
-    return _matches(place, other) if isinstance(other, Glob) else place.relation(other)
 
 
 def _places(source: Any) -> Iterator[Place]:
@@ -181,7 +180,6 @@ def _named(name: str) -> Iterator[Place]:
     place = place_of(name)
     yield place
     if _MAGIC.search(place.path) and (place.filesystem or not os.path.lexists(place.path)):
-        yield Glob(name, place.filesystem, place.path)
         if place.filesystem:
             filesystem, pattern = opened_place(name.rpartition("::")[2])
             yield from (
@@ -192,6 +190,7 @@ def _named(name: str) -> Iterator[Place]:
 
             files: Iterable[Any] = fsspec.filesystem("file").glob(place.path)
             yield from (Place(str(file), "", str(file)) for file in files)
+        yield Glob(name, place.filesystem, place.path)
 
 
 def _mapped(array: Any) -> Iterator[Place]:

@@ -30,7 +30,7 @@ def array_of(path):
 
 @pytest.fixture
 def model(x):
-    return GaussianMixture(3, random_state=0, max_iter=5, tol=0).fit(x)
+    return GaussianMixture(3, random_state=0, init_params="k-means++", max_iter=5, tol=0).fit(x)
 
 
 @pytest.mark.parametrize("kind", list(KIND_OF))
