@@ -36,6 +36,8 @@ FORMAT_VERSION = 1
 #: Bytes of a header, at most: what the format admits.
 _LARGEST_HEADER = 100_000_000
 _KEY = "streamgmm"
+#: Says in another place that the header has a checksum: damage to its name alone must not do away with it.
+_HAS_CHECKSUM = "has_checksum"
 _ARRAYS = ("weights", "means", "covariances", "precisions_cholesky", "lower_bounds")
 #: Parameters that are arrays, code or places: they have done their work when a model is fitted.
 _NOT_SAVED = (
@@ -94,8 +96,10 @@ def save(model: GaussianMixture, path: str | os.PathLike[str]) -> None:
         "feature_names_in": None if names is None else [str(name) for name in names],
     }
     arrays = {name: np.ascontiguousarray(getattr(model, f"{name}_"), dtype=np.float64) for name in _ARRAYS}
+    header[_HAS_CHECKSUM] = True
     covered = sorted(header)
     header["checksum"] = {"sha256": _sha256(header, covered, arrays), "of": covered}
+    # Of several keys of the metadata the order would be any.
     data = serialise(arrays, metadata={_KEY: json.dumps(header, sort_keys=True, allow_nan=False)})
     with writing_to(path):
         if is_url(path):
@@ -165,7 +169,8 @@ def _read(path: str) -> tuple[dict[str, Any], dict[str, Any]]:
             f"{path} has model format {version}, and this version of streamgmm reads up to {FORMAT_VERSION}: upgrade "
             "streamgmm"
         )
-    _check_checksum(header, arrays, path)
+    if "checksum" in header or _HAS_CHECKSUM in header:
+        _check_checksum(header, arrays, path)
     return header, arrays
 
 
@@ -196,8 +201,6 @@ def _sha256(header: dict[str, Any], covered: list[str], arrays: dict[str, Any]) 
 
 
 def _check_checksum(header: dict[str, Any], arrays: dict[str, Any], path: str) -> None:
-    if "checksum" not in header:
-        return
     try:
         given, covered = header["checksum"]["sha256"], header["checksum"]["of"]
         same = given == _sha256(header, covered, arrays)

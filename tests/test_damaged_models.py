@@ -58,7 +58,7 @@ def packed(header, arrays, text=None):
 def without_checksum(body):
     """The same model as files of earlier versions hold it: only its numbers can tell that it is damaged."""
     _, header, arrays = unpacked(body)
-    del header["checksum"]
+    del header["checksum"], header["has_checksum"]
     return packed(header, arrays)
 
 
@@ -342,6 +342,15 @@ def test_a_checksum_finds_what_no_number_tells(saved, tmp_path):
     header["a later version's"] = {"entry": 1}
     (tmp_path / "m").write_bytes(packed(header, {**arrays, "array": np.zeros(3)}))
     assert streamgmm.load(tmp_path / "m").n_features_in_ == 3
+
+
+def test_a_checksum_can_not_be_lost(saved, tmp_path):
+    """Of two places that say that there is one, damage may have hit one, and a number besides."""
+    (tmp_path / "m").write_bytes(
+        saved["full"].replace(b'\\"checksum\\"', b'\\"checksun\\"').replace(b"n_iter", b"n_itex")
+    )
+    with pytest.raises(ModelFileError, match="checksum can't be computed"):
+        streamgmm.load(tmp_path / "m")
 
 
 def test_a_file_says_nothing_of_places_or_code(saved, tmp_path):
