@@ -32,6 +32,7 @@ from streamgmm.predictions import LogLikelihood, log_likelihood, predict
 from streamgmm.progress import reporter
 from streamgmm.rows.base import Rows
 from streamgmm.rows.open import is_stored, kind_of, open_rows
+from streamgmm.rows.places import InUse, check_checkpoint_apart, places_of
 from streamgmm.rows.plan import Plan
 
 if TYPE_CHECKING:
@@ -411,7 +412,17 @@ class GaussianMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
     def open_to_fit(self, X: Any, sample_weight: Any = None, *, columns: Sequence[str] | None = None) -> Rows:
         """Open rows of any kind for a fit, and take over the names of their features."""
         self._check_parameters()
-        return self._rows(X, sample_weight=sample_weight, columns=columns, reset=True)
+        rows = self._rows(X, sample_weight=sample_weight, columns=columns, reset=True)
+        self._source_places = places_of(X, sample_weight)
+        return rows
+
+    def places_in_use(self) -> tuple[InUse, ...]:
+        """Return where that is which nothing should be written over: the rows of the fit, a checkpoint, a file."""
+        return (
+            InUse("the rows of the fit", getattr(self, "_source_places", ())),
+            InUse("the checkpoint", places_of(self.checkpoint)),
+            InUse("the file of the model", getattr(self, "_file_places", ())),
+        )
 
     def settings(self, rows: Rows) -> Settings:
         """Check the parameters, and turn them into what a fit to some rows goes by."""
@@ -444,7 +455,7 @@ class GaussianMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
     def adopt(self, result: FitResult, opened: GaussianMixture) -> None:
         """Take over the result of a fit to rows that `opened` (or this estimator itself) has opened."""
         if opened is not self:
-            for name in ("n_features_in_", "feature_names_in_", "_weight_column"):
+            for name in ("n_features_in_", "feature_names_in_", "_weight_column", "_source_places"):
                 if hasattr(opened, name):
                     setattr(self, name, getattr(opened, name))
         parameters, state = result.parameters, result.state
@@ -468,6 +479,7 @@ class GaussianMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
         if self.checkpoint is None:
             return nullcontext()
         seed_given = isinstance(self.random_state, numbers.Integral)
+        check_checkpoint_apart(self.checkpoint, InUse("the rows", self._source_places))
         return opened(os.fspath(self.checkpoint), rows, settings, seed_given=seed_given, resume=self.resume)
 
     def _predict(self, X: Any, kind: str, columns: Sequence[str] | None) -> Result:

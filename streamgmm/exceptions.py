@@ -8,8 +8,9 @@
     │   │   ├── MissingValuesError         a NaN or an infinity where missing="raise"
     │   │   └── DataChangedError           the store is not what it was at an earlier reading
     │   ├── ModelFileError                 a file that is no streamgmm model, or a newer one
-    │   └── CheckpointError                a checkpoint that a fit can't go on from, and why
-    │       └── CheckpointInUseError       another run is at work on it
+    │   ├── CheckpointError                a checkpoint that a fit can't go on from, and why
+    │   │   └── CheckpointInUseError       another run is at work on it
+    │   └── OutputError (OSError)          a result can't be written: no permission, no space, no such folder
     ├── SingularCovarianceError (ValueError)   a covariance that can't be inverted, and how to avoid it
     ├── MemoryLimitError (MemoryError)     what has to be in memory at once is more than `memory_limit`
     ├── OutputExistsError (FileExistsError)    a result would be written over something
@@ -51,6 +52,10 @@ class CheckpointError(InputError):
 
 class CheckpointInUseError(CheckpointError):
     """Another run is at work on a checkpoint."""
+
+
+class OutputError(InputError, OSError):
+    """A result can't be written where it should be."""
 
 
 class SingularCovarianceError(StreamGMMError, ValueError):

@@ -3,27 +3,41 @@
 The format is safetensors: the arrays (float64, as the estimator's attributes name them, without the underscore), and
 under the metadata's key "streamgmm" a JSON object with `format_version`, `streamgmm_version`, the estimator's
 parameters and the scalars of the fit. Any safetensors reader can open it.
+
+Its `checksum` is the SHA-256 of the arrays and of the entries that it names, so that a file in which a bit has changed
+is refused. Files of earlier versions have none, and earlier versions read files that have one. Entries that are not
+known are passed over.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from sklearn.utils import check_random_state
 
 from streamgmm import __version__
 from streamgmm.estimator import GaussianMixture
-from streamgmm.exceptions import ModelFileError
+from streamgmm.exceptions import InputError, ModelFileError
 from streamgmm.fitting.stopping import StopReason
-from streamgmm.mixture.families import FAMILIES
-from streamgmm.rows.replacing import check_output, is_url, local_path
+from streamgmm.memory import parse_memory_limit
+from streamgmm.mixture.consistency import check_consistent
+from streamgmm.mixture.parameters import MixtureParameters
+from streamgmm.rows.outputs import check_output
+from streamgmm.rows.places import check_apart, places_of
+from streamgmm.rows.replacing import is_url, local_path, writing_to
 from streamgmm.storage import opened_place, replace_file, retried
 
 FORMAT_VERSION = 1
+#: Bytes of a header, at most: what the format admits.
+_LARGEST_HEADER = 100_000_000
 _KEY = "streamgmm"
+#: Says in another place that the header has a checksum: damage to its name alone must not do away with it.
+_HAS_CHECKSUM = "has_checksum"
 _ARRAYS = ("weights", "means", "covariances", "precisions_cholesky", "lower_bounds")
 #: Parameters that are arrays, code or places: they have done their work when a model is fitted.
 _NOT_SAVED = (
@@ -52,14 +66,18 @@ def save(model: GaussianMixture, path: str | os.PathLike[str]) -> None:
     sklearn.exceptions.NotFittedError
         If the model is not fitted.
     InputError
-        If the folder does not exist.
+        If the path is, or lies inside of, what the model was fitted to.
+    OutputError
+        If the file can't be written.
     """
     from safetensors.numpy import save as serialise
     from sklearn.utils.validation import check_is_fitted
 
     check_is_fitted(model)
     path = os.fspath(path)
-    check_output(path, overwrite=True)
+    # A model may take the place of its own file.
+    check_apart(path, *(used for used in model.places_in_use() if used.what != "the file of the model"))
+    check_output(path, overwrite=True, is_folder=False)
     parameters = {name: value for name, value in model.get_params(deep=False).items() if name not in _NOT_SAVED}
     random_state = model.random_state
     parameters["random_state"] = int(random_state) if isinstance(random_state, (int, np.integer)) else None
@@ -71,18 +89,24 @@ def save(model: GaussianMixture, path: str | os.PathLike[str]) -> None:
         "converged": bool(model.converged_),
         "stop_reason": model.stop_reason_.name,
         "n_iter": int(model.n_iter_),
-        "lower_bound": float(model.lower_bound_),
+        # JSON has no infinity.
+        "lower_bound": float(model.lower_bound_) if np.isfinite(model.lower_bound_) else None,
         "n_missing": int(model.n_missing_),
         "n_features_in": int(model.n_features_in_),
         "feature_names_in": None if names is None else [str(name) for name in names],
     }
     arrays = {name: np.ascontiguousarray(getattr(model, f"{name}_"), dtype=np.float64) for name in _ARRAYS}
-    data = serialise(arrays, metadata={_KEY: json.dumps(header, sort_keys=True)})
-    if is_url(path):
-        filesystem, place = opened_place(path)
-        retried(lambda: filesystem.pipe_file(place, data))
-    else:
-        replace_file(Path(local_path(path)).absolute(), data)
+    header[_HAS_CHECKSUM] = True
+    covered = sorted(header)
+    header["checksum"] = {"sha256": _sha256(header, covered, arrays), "of": covered}
+    # Of several keys of the metadata the order would be any.
+    data = serialise(arrays, metadata={_KEY: json.dumps(header, sort_keys=True, allow_nan=False)})
+    with writing_to(path):
+        if is_url(path):
+            filesystem, place = opened_place(path)
+            retried(lambda: filesystem.pipe_file(place, data))
+        else:
+            replace_file(Path(local_path(path)).absolute(), data)
 
 
 def load(path: str | os.PathLike[str]) -> GaussianMixture:
@@ -113,34 +137,77 @@ def load(path: str | os.PathLike[str]) -> GaussianMixture:
     >>> bool((streamgmm.load(path).predict(x) == model.predict(x)).all())
     True
     """
-    header, arrays = _read(os.fspath(path))
-    return _restored(header, arrays, os.fspath(path))
+    name = os.fspath(path)
+    header, arrays = _read(name)
+    model = _restored(header, arrays, name)
+    model._file_places = places_of(name)
+    return model
 
 
 def _read(path: str) -> tuple[dict[str, Any], dict[str, Any]]:
-    from safetensors import SafetensorError
     from safetensors.numpy import load as deserialise
 
     data = _bytes(path)
     try:
         arrays = deserialise(data)
         length = int.from_bytes(data[:8], "little")
-        metadata = json.loads(data[8 : 8 + length]).get("__metadata__", {})
-    except (SafetensorError, ValueError) as error:
+        metadata = _parsed(data[8 : 8 + length]).get("__metadata__", {})
+    # The format's own errors, those of JSON, those of dtypes that NumPy does not have.
+    except (Exception, RecursionError) as error:
         raise ModelFileError(f"{path} is damaged or no model file: {error}") from error
     if _KEY not in metadata:
         raise ModelFileError(f"{path} is a safetensors file, but holds no streamgmm model")
     try:
-        header: dict[str, Any] = json.loads(metadata[_KEY])
+        header: dict[str, Any] = _parsed(metadata[_KEY])
         version = header["format_version"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise ModelFileError(f"{path} is damaged: its header can't be read ({error})") from error
-    if not isinstance(version, int) or version > FORMAT_VERSION:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise ModelFileError(f"{path} is damaged: its header can't be read ({error!r})") from error
+    if not _is_integer(version, 1):
+        raise ModelFileError(f"{path} is damaged: its format is {version!r}, which is no number of one")
+    if version > FORMAT_VERSION:
         raise ModelFileError(
             f"{path} has model format {version}, and this version of streamgmm reads up to {FORMAT_VERSION}: upgrade "
             "streamgmm"
         )
+    if "checksum" in header or _HAS_CHECKSUM in header:
+        _check_checksum(header, arrays, path)
     return header, arrays
+
+
+def _parsed(text: str | bytes) -> Any:
+    """Read JSON, and no more than JSON: without NaN and infinities, and with no name given twice."""
+
+    def constant(name: str) -> None:
+        raise ValueError(f"{name} is no number of JSON's")
+
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        found = dict(pairs)
+        if len(found) < len(pairs):
+            raise ValueError(f"a name is given twice among {[name for name, _ in pairs][:20]}")
+        return found
+
+    return json.loads(text, parse_constant=constant, object_pairs_hook=unique)
+
+
+def _sha256(header: dict[str, Any], covered: list[str], arrays: dict[str, Any]) -> str:
+    """Return the digest of some of the header's entries, and of the arrays with their names, dtypes and shapes."""
+    entries = {name: header[name] for name in covered}
+    total = hashlib.sha256(json.dumps(entries, sort_keys=True, allow_nan=False).encode())
+    for name in _ARRAYS:
+        array = arrays[name]
+        total.update(f"\n{name} {array.dtype.str} {array.shape}\n".encode())
+        total.update(array.tobytes())
+    return total.hexdigest()
+
+
+def _check_checksum(header: dict[str, Any], arrays: dict[str, Any], path: str) -> None:
+    try:
+        given, covered = header["checksum"]["sha256"], header["checksum"]["of"]
+        same = given == _sha256(header, covered, arrays)
+    except (KeyError, TypeError, ValueError) as error:
+        raise ModelFileError(f"{path} is damaged: its checksum can't be computed ({error!r})") from error
+    if not same:
+        raise ModelFileError(f"{path} is damaged: its checksum is not that of its arrays and header")
 
 
 def _bytes(path: str) -> bytes:
@@ -157,33 +224,84 @@ def _bytes(path: str) -> bytes:
     if not os.path.isfile(path):
         raise ModelFileError(f"there is no model file {path}")
     try:
-        return Path(path).read_bytes()
+        with open(path, "rb") as file:
+            # Of rows that were given for a model, no more than this is read.
+            length, size = int.from_bytes(file.read(8), "little"), os.fstat(file.fileno()).st_size
+            if 8 + length > size or length > _LARGEST_HEADER:
+                raise ModelFileError(f"{path} is damaged or no model file: it would begin with {length} bytes of text")
+            file.seek(0)
+            return file.read()
     except OSError as error:
         raise ModelFileError(f"{path} can't be read: {error}") from error
 
 
 def _restored(header: dict[str, Any], arrays: dict[str, Any], path: str) -> GaussianMixture:
     try:
-        known = GaussianMixture().get_params(deep=False)
-        given = {name: value for name, value in header["parameters"].items() if name in known}
-        model = GaussianMixture(**given)
-        family = FAMILIES[model.covariance_type]
+        _check_header(header)
+        # Others are a later version's, or not for a file to say: a checkpoint's folder.
+        known = {*GaussianMixture().get_params(deep=False)} - {*_NOT_SAVED} | {"random_state"}
+        model = GaussianMixture(**{name: value for name, value in header["parameters"].items() if name in known})
+        model._check_parameters()
+        parse_memory_limit(model.memory_limit)
+        check_random_state(model.random_state)
+        if not isinstance(model.warm_start, bool):
+            raise InputError(f"warm_start is {model.warm_start!r}; expected true or false")
+        parameters = MixtureParameters(model.covariance_type, *(arrays[name] for name in _ARRAYS[:4]))
+        check_consistent(parameters)
+        bounds, names = arrays["lower_bounds"], header["feature_names_in"]
+        if bounds.dtype != np.float64 or bounds.ndim != 1 or not np.isfinite(bounds).all():
+            raise InputError("lower_bounds are not finite float64 numbers")
+        if header["n_features_in"] != parameters.n_features:
+            raise InputError(f"n_features_in is {header['n_features_in']}, and means have {parameters.n_features}")
+        if names is not None and len(names) != parameters.n_features:
+            raise InputError(f"there are {len(names)} names for {parameters.n_features} features")
         for name in _ARRAYS:
             setattr(model, f"{name}_", arrays[name])
-        n_components, n_features = model.means_.shape
-        if model.covariances_.shape != family.shape(n_components, n_features):
-            raise ValueError(f"covariances of shape {model.covariances_.shape}")
-        model.precisions_ = family.precisions(model.precisions_cholesky_)
+        model.precisions_ = parameters.precisions
         model.converged_ = header["converged"]
         model.stop_reason_ = StopReason[header["stop_reason"]]
-        model.n_iter_, model.lower_bound_ = header["n_iter"], header["lower_bound"]
+        model.n_iter_ = header["n_iter"]
+        model.lower_bound_ = float("-inf") if header["lower_bound"] is None else float(header["lower_bound"])
         model.n_missing_, model.n_features_in_ = header["n_missing"], header["n_features_in"]
         model._weight_column = None
-        if header["feature_names_in"] is not None:
-            model.feature_names_in_ = np.asarray(header["feature_names_in"], dtype=object)
-    except (KeyError, TypeError, ValueError) as error:
-        raise ModelFileError(f"{path} is damaged: {error!r} in its header or arrays") from error
+        if names is not None:
+            model.feature_names_in_ = np.asarray(names, dtype=object)
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
+        what = str(error) if isinstance(error, InputError) else f"{error!r} in its header or arrays"
+        raise ModelFileError(f"{path} is damaged: {what}") from error
     return model
+
+
+def _check_header(header: dict[str, Any]) -> None:
+    """Refuse a header whose entries are not what `save` writes.
+
+    Raises
+    ------
+    InputError
+    KeyError
+        If one is not there.
+    """
+    names, bound = header["feature_names_in"], header["lower_bound"]
+    is_text = names is None or (isinstance(names, list) and all(isinstance(name, str) for name in names))
+    for name, fits, expected in (
+        ("parameters", isinstance(header["parameters"], dict), "an object"),
+        ("converged", isinstance(header["converged"], bool), "true or false"),
+        ("stop_reason", header["stop_reason"] in StopReason.__members__, f"one of {', '.join(StopReason.__members__)}"),
+        ("n_iter", _is_integer(header["n_iter"], 0), "an integer of at least 0"),
+        ("n_missing", _is_integer(header["n_missing"], 0), "an integer of at least 0"),
+        ("n_features_in", _is_integer(header["n_features_in"], 1), "an integer of at least 1"),
+        ("lower_bound", bound is None or (type(bound) in (int, float) and np.isfinite(bound)), "a finite number"),
+        ("feature_names_in", is_text, "a list of texts"),
+        ("feature_names_in", not is_text or names is None or len({*names}) == len(names), "different names"),
+    ):
+        if not fits:
+            raise InputError(f"{name} is {header[name]!r}; expected {expected}"[:300])
+    if "covariance_type" not in header["parameters"]:
+        raise KeyError("covariance_type")
+
+
+def _is_integer(value: Any, smallest: int) -> bool:
+    return type(value) is int and value >= smallest
 
 
 def _plain(value: Any) -> Any:

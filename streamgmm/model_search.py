@@ -17,7 +17,16 @@ from streamgmm.fitting.selection import CRITERIA, Compared, select
 from streamgmm.fitting.together import Candidate, best_of
 
 #: Parameters of `GaussianMixture` that mean nothing where many are fitted.
-_FOR_ONE = {"weights_init", "means_init", "precisions_init", "warm_start", "callback", "verbose_interval"}
+_FOR_ONE = {
+    "weights_init",
+    "means_init",
+    "precisions_init",
+    "warm_start",
+    "callback",
+    "verbose_interval",
+    "checkpoint",
+    "resume",
+}
 
 
 @dataclass(frozen=True)
@@ -105,7 +114,8 @@ def search(
         The features of a table.
     **parameters
         Other parameters of `GaussianMixture`: `tol`, `reg_covar`, `random_state`, `missing`, `memory_limit`, ... Those
-        for one mixture are refused: starts that are given, `warm_start`, `callback`, `verbose_interval`.
+        for one mixture are refused: starts that are given, `warm_start`, `callback`, `verbose_interval`, `checkpoint`,
+        `resume`.
 
     Returns
     -------
@@ -141,7 +151,10 @@ def search(
         )
     not_for_many = sorted(_FOR_ONE & set(parameters))
     if not_for_many:
-        raise InputError(f"search can't use {not_for_many[0]}, which is for a single mixture")
+        raise InputError(
+            f"search can't use {not_for_many[0]}, which is for a single mixture: leave it out, and give it to a "
+            "GaussianMixture of the size that search finds"
+        )
     models = [GaussianMixture(size, covariance_type=family, **parameters) for family in families for size in sizes]
     rows = models[0].open_to_fit(X, sample_weight, columns=columns)
     settings = [model.settings(rows) for model in models]

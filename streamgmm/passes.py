@@ -13,6 +13,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, replace
 from functools import reduce
 from operator import add
@@ -213,12 +215,29 @@ def _compute_here(lazy: Sequence[LazyParts], most_threads: int, done: Callable[[
     def after_task(key: Any, value: Any, *_: Any) -> None:
         give(key, value)
 
-    options = {} if most_threads == n_threads() else {"num_workers": most_threads}
-    with Callback(posttask=after_task):
+    with Callback(posttask=after_task), _scheduler_options(most_threads) as options:
         values = dask.compute(*(parts.lazy for parts in lazy), **options)
     # Schedulers that are not Dask's own may know no callbacks.
     for parts, found in zip(lazy, values, strict=True):
         give(parts.lazy.key, found)
+
+
+@contextmanager
+def _scheduler_options(most_threads: int) -> Iterator[dict[str, Any]]:
+    """Give what `dask.compute` is told of threads: those of its own that have all ended with the pass.
+
+    Dask's stay. Where a task fails, others that have begun would go on in them, and what they write would appear
+    when it was removed already.
+    """
+    import dask
+    import dask.threaded
+    from dask.base import get_scheduler
+
+    if get_scheduler() not in (None, dask.threaded.get) or dask.config.get("pool", None) is not None:
+        yield {} if most_threads == n_threads() else {"num_workers": most_threads}
+        return
+    with ThreadPoolExecutor(most_threads) as pool:
+        yield {"scheduler": "threads", "pool": pool}
 
 
 def run_here(rows: RandomAccessRows, leaf: Leaf, parameters: Any) -> Any:

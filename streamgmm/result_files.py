@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -13,7 +14,8 @@ from streamgmm.mixture.parameters import MixtureParameters
 from streamgmm.passes import run_pass
 from streamgmm.predictions import KINDS, Predict, n_columns_of
 from streamgmm.rows.base import Block, RandomAccessRows
-from streamgmm.rows.results import ResultStore, result_store, written_whole
+from streamgmm.rows.places import InUse, check_apart, places_of
+from streamgmm.rows.results import ResultStore, check_result_place, result_store, written_whole
 
 #: The name of a result's column, or columns, by its kind.
 _COLUMN = {"labels": "label", "proba": "proba", "log_density": "log_density"}
@@ -34,7 +36,7 @@ class _Write:
 def write_predictions(
     model: GaussianMixture,
     source: Any,
-    output: str,
+    output: str | os.PathLike[str],
     *,
     kind: str = "labels",
     columns: Sequence[str] | None = None,
@@ -49,12 +51,13 @@ def write_predictions(
     source : array, table, zarr.Array, str or path
         The rows; anything that `GaussianMixture.fit` takes but Dask collections, of which `GaussianMixture.predict`
         makes lazy arrays.
-    output : str
-        A name that ends in .zarr (one array, chunked along the rows) or .parquet (a folder of files whose names sort in
-        the order of the rows). It appears when everything is written, and not before.
+    output : str or path
+        A name that ends in .zarr (a group that `xarray.open_zarr` opens, with one array of dimensions "row" and
+        "component", chunked along the rows) or .parquet (a folder of files whose names sort in the order of the rows).
+        It appears when everything is written, and not before. It must not be the source, lie inside it or contain it.
     kind : {"labels", "proba", "log_density"}, default="labels"
-        int64 labels (column "label"), float64 responsibilities ("proba_0", "proba_1", ...) or float64 log-densities in
-        nats ("log_density").
+        int64 labels (array or column "label"), float64 responsibilities (array "proba", columns "proba_0", "proba_1",
+        ...) or float64 log-densities in nats ("log_density").
     columns : sequence of str, default=None
         The features of a table; those of the fit where not given.
     overwrite : bool, default=False
@@ -68,9 +71,11 @@ def write_predictions(
     Raises
     ------
     InputError
-        If the kind, the source or the output can't be used.
+        If the kind, the source or the output can't be used; whether anything can be written there is tried first.
     OutputExistsError
         If the output exists and `overwrite` is false.
+    OutputError
+        If the output can't be written: no permission, no room, no folder that it would be in.
 
     Examples
     --------
@@ -81,17 +86,20 @@ def write_predictions(
     >>> folder = tempfile.mkdtemp()
     >>> write_predictions(model, x, f"{folder}/labels.zarr")
     4
-    >>> labels = zarr.open_array(f"{folder}/labels.zarr")[:]
+    >>> labels = zarr.open_group(f"{folder}/labels.zarr")["label"][:]
     >>> bool((labels == model.predict(x)).all())
     True
     """
     if kind not in KINDS:
         raise InputError(f"kind must be one of {', '.join(map(repr, KINDS))}; got {kind!r}")
-    rows, parameters = model.open(source, columns=columns), model.parameters()
+    parameters = model.parameters()
+    check_apart(output, InUse("the rows", places_of(source)), *model.places_in_use())
+    check_result_place(output, overwrite=overwrite)
+    rows = model.open(source, columns=columns)
     if not isinstance(rows, RandomAccessRows) or rows.n_rows is None:
         raise InputError("source is a Dask collection: model.predict(source) gives a lazy Dask array to write")
     n_columns = n_columns_of(kind, parameters)
-    named = result_store(output, _COLUMN[kind], rows.n_rows, n_columns, KINDS[kind], overwrite=overwrite)
+    named = result_store(output, _COLUMN[kind], rows.n_rows, n_columns, KINDS[kind])
     ranges = named.ranges(rows.ranges)
     with written_whole(named) as store:
         store.create(rows.ranges)

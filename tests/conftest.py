@@ -1,8 +1,56 @@
-"""Data that many tests use. Dask runs synchronously unless a test asks for something else."""
+"""Data that many tests use. Dask runs synchronously unless a test asks for something else.
+
+Tests run side by side, on as many processes as there are processors (`-n 0` runs them in this one). STREAMGMM_EXAMPLES
+in the environment is how many examples a property test tries that does not say so itself.
+"""
+
+import os
 
 import dask
+import hypothesis
 import numpy as np
 import pytest
+
+# How long an example takes says little where other tests run beside it.
+hypothesis.settings.register_profile(
+    "streamgmm",
+    max_examples=int(os.environ.get("STREAMGMM_EXAMPLES", "100")),
+    deadline=None,
+    suppress_health_check=[hypothesis.HealthCheck.too_slow],
+)
+hypothesis.settings.load_profile("streamgmm")
+
+#: Processes that run tests, at most: each takes half a gigabyte.
+_MOST_PROCESSES = 16
+
+
+def pytest_xdist_auto_num_workers():
+    from dask.system import CPU_COUNT  # a container's share counts
+
+    return min(CPU_COUNT, _MOST_PROCESSES)
+
+
+def pytest_collection_modifyitems(items):
+    """Tests that start clusters, and look at how long these take, run one after the other."""
+    for item in items:
+        if item.get_closest_marker("distributed") is not None:
+            item.add_marker(pytest.mark.xdist_group("clusters"))
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _beside_other_processes(tmp_path_factory):
+    """Where others run tests too, compile no kernel that another one compiles, and take one processor."""
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        yield
+        return
+    import threadpoolctl
+
+    from tests.compiled import compile_once
+
+    compile_once(tmp_path_factory.getbasetemp().parent / "kernels.lock")
+    with threadpoolctl.threadpool_limits(1, user_api="blas"):
+        yield
+
 
 FAMILY_NAMES = ("full", "tied", "diag", "spherical")
 

@@ -134,6 +134,8 @@ def test_weights_count_rows(rows, rng):
         ({"tolerance": 1}, "no parameter 'tolerance'"),
         ({"means_init": [[0.0]]}, "can't use means_init"),
         ({"verbose_interval": 2}, "can't use verbose_interval"),
+        ({"checkpoint": "folder"}, "can't use checkpoint"),
+        ({"resume": "must"}, "can't use resume"),
         ({"n_components": [5000]}, "n_samples = 4000"),
     ],
 )

@@ -61,10 +61,14 @@ def fit(
     Example: streamgmm fit rows.zarr --components 16 --output model.safetensors --checkpoint rows.checkpoint
     """
     from streamgmm import GaussianMixture, save
-    from streamgmm.rows.replacing import check_output
+    from streamgmm.rows.outputs import check_output
+    from streamgmm.rows.places import InUse, check_apart, places_of
 
     # Known before the hours of a fit, not after.
-    check_output(output, overwrite=overwrite)
+    check_apart(
+        output, InUse("the rows", places_of(source)), InUse("the checkpoint", places_of(parameters["checkpoint"]))
+    )
+    check_output(output, overwrite=overwrite, is_folder=False)
     given = {name: value for name, value in parameters.items() if value is not None}
     model = GaussianMixture(**given, verbose=0 if quiet else 1, verbose_interval=1)
     folder = parameters["checkpoint"]

@@ -37,14 +37,23 @@ def predict(
     Example: streamgmm predict model.safetensors rows.zarr --output labels.zarr
     """
     from streamgmm import load, write_predictions
+    from streamgmm.rows.places import InUse, check_apart, places_of
+    from streamgmm.rows.results import check_result_place
 
     if proba and log_density:
         raise InputError("--proba and --log-density exclude each other: run the command once for each")
+    # Known before a cluster is started.
+    check_apart(output, InUse("the rows", places_of(source)), InUse("the model", places_of(model)))
+    check_result_place(output, overwrite=overwrite)
     kind = "proba" if proba else "log_density" if log_density else "labels"
     fitted = load(model)
     fitted.memory_limit = memory_limit
     fitted.missing = missing or fitted.missing
-    with options.one_line_warnings(), options.running_on(scheduler, workers, memory_limit):
+    with (
+        options.one_line_warnings(),
+        options.ended_by_sigterm("stopped by SIGTERM; nothing was written"),
+        options.running_on(scheduler, workers, memory_limit),
+    ):
         n_rows = write_predictions(
             fitted,
             source,

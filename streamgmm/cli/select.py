@@ -78,10 +78,12 @@ def select(
     Example: streamgmm select rows.zarr --components 1:20 --criterion bic
     """
     from streamgmm import save, search
-    from streamgmm.rows.replacing import check_output
+    from streamgmm.rows.outputs import check_output
+    from streamgmm.rows.places import InUse, check_apart, places_of
 
     if output is not None:
-        check_output(output, overwrite=overwrite)
+        check_apart(output, InUse("the rows", places_of(source)))
+        check_output(output, overwrite=overwrite, is_folder=False)
     given = {name: value for name, value in parameters.items() if value is not None}
     with options.one_line_warnings(), options.running_on(scheduler, workers, parameters["memory_limit"]):
         found = search(

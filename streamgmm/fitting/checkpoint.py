@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 import time
 from collections.abc import Iterator
@@ -222,7 +221,6 @@ def opened(url: str, rows: Rows, settings: Settings, *, seed_given: bool, resume
     CheckpointInUseError
         If another run has the folder.
     """
-    _check_place(url, rows)
     # What can't be kept is found out now, not after the first reading.
     data, described = (
         json.loads(json.dumps(one)) for one in (rows.fingerprint(), _described(settings, seed_given=seed_given))
@@ -245,13 +243,6 @@ def opened(url: str, rows: Rows, settings: Settings, *, seed_given: bool, resume
             with suppress(Exception):
                 checkpoint.keep_parts()
             raise
-
-
-def _check_place(url: str, rows: Rows) -> None:
-    """Refuse a folder inside the store of the rows, which must not change while it is read."""
-    checkpoint, store = (place if "://" in place else os.path.abspath(place) for place in (url, rows.description))
-    if f"{checkpoint}/".startswith(f"{store.rstrip('/')}/"):
-        raise CheckpointError(f"checkpoint={url} is inside of {rows.description}, the rows: give a folder beside it")
 
 
 def _described(settings: Settings, *, seed_given: bool) -> dict[str, Any]:

@@ -112,9 +112,16 @@ def locked(folder: Folder) -> Iterator[RunLock]:
     ------
     CheckpointInUseError
         If another run that lives has it.
+    CheckpointError
+        If nothing can be written there.
     """
     lock = RunLock(folder)
-    lock.take()
+    try:
+        lock.take()
+    except OSError as error:
+        raise CheckpointError(
+            f"{folder.url}: a checkpoint can't be written there ({error.strerror or error}): choose another folder"
+        ) from error
     ended = threading.Event()
     thread = threading.Thread(target=lock.keep_signing, args=(ended,), name="streamgmm-checkpoint", daemon=True)
     thread.start()

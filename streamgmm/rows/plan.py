@@ -115,6 +115,10 @@ class Plan:
         The same of the process that calls `fit`; where the passes run in it, both are one.
     speed : Speed or None
         Where one task was read to learn it.
+    kept_bytes : int
+        Of rows, and their weights, that stay with each worker.
+    rows_limit : int or None
+        Bytes that a process may use for rows: the `memory_limit` of the fit.
     """
 
     source: str
@@ -134,6 +138,8 @@ class Plan:
     worker_bytes: int
     driver_bytes: int
     speed: Speed | None = None
+    kept_bytes: int = 0
+    rows_limit: int | None = None
 
     def check(self) -> None:
         """Refuse what does not fit.
@@ -141,8 +147,10 @@ class Plan:
         Raises
         ------
         MemoryLimitError
-            If a worker is projected to need more memory than it may use.
+            If a worker is projected to need more memory than it may use, or the rows that stay with it are more than
+            `memory_limit`.
         """
+        self._check_kept()
         limit = self.machine.memory_limit
         if limit is None or self.worker_bytes <= limit:
             return
@@ -153,6 +161,18 @@ class Plan:
             f"{COPIES} x {_size(self.piece_bytes)} of rows, {_STATISTICS_PER_THREAD} x {leaving} of statistics "
             f"and unlikely rows), and may use {_size(limit)}: give workers more memory or fewer threads, give "
             f"memory_limit= a smaller value, {'use persist=False, ' if self.kept else ''}or fit fewer components"
+        )
+
+    def _check_kept(self) -> None:
+        """Refuse rows that are to stay in less memory than they, and a piece that is read, take."""
+        needed = self.kept_bytes + COPIES * self.piece_bytes
+        if not self.kept or self.rows_limit is None or needed <= self.rows_limit:
+            return
+        raise MemoryLimitError(
+            f"{self.source}: with persist=True {_size(self.kept_bytes)} of rows and weights stay in each of "
+            f"{self.machine.n_workers} process(es), beside {COPIES} x {_size(self.piece_bytes)} of a piece that is "
+            f"read, and memory_limit= is {_size(self.rows_limit)}: use persist=False, which reads them from the store "
+            f"each time, or raise memory_limit= to {_size(needed)}"
         )
 
     def as_dict(self) -> dict[str, Any]:
@@ -231,6 +251,7 @@ def plan(
     if persist == "auto" and n_bytes is not None and rows.n_rows != sample_rows:
         kept = 0 < _ROOM_TO_KEEP * (n_bytes + weights) <= machine.free_memory
     kept_bytes = ((n_bytes or 0) + weights) if kept else 0
+    kept_there = -(-kept_bytes // max(1, machine.n_workers))
     of_rows += kept_bytes // max(1, machine.n_workers)
     worker_bytes = PROCESS_BYTES + of_rows
     driver_bytes = PROCESS_BYTES + _SAMPLE_COPIES * int(_DRAWN * sample_bytes) + 64 * statistics_bytes
@@ -253,6 +274,8 @@ def plan(
         kept,
         worker_bytes,
         driver_bytes,
+        kept_bytes=kept_there,
+        rows_limit=rows.memory_limit,
     )
 
 

@@ -7,6 +7,7 @@ last.
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import uuid
@@ -16,13 +17,26 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from streamgmm.exceptions import InputError, OutputExistsError
+from streamgmm.exceptions import OutputError, StreamGMMError
 from streamgmm.storage import opened_place, retried, url_of
 
 #: Objects that say what the others are: Zarr's metadata, and the sign that a folder of files is complete.
 _LAST = ("zarr.json", ".zarray", "_SUCCESS")
 #: Objects that are copied with one call.
 _AT_ONCE = 256
+#: Bytes of a file's name, at most, on the file systems in use.
+_NAME_BYTES = 255
+#: What to do about errors of the system.
+_REMEDIES = {
+    errno.ENOSPC: "; make room there, or choose a place on another disk",
+    errno.EDQUOT: "; make room there, or choose a place with another quota",
+    errno.EROFS: "; choose a place that is not read-only",
+    errno.EACCES: "; change the permissions of its folder, or choose another place",
+    errno.EPERM: "; change the permissions of its folder, or choose another place",
+    errno.ENAMETOOLONG: "; choose a shorter name",
+    errno.ENOENT: "; its folder must be there",
+    errno.EBUSY: "; something is mounted there, or uses it: choose another name",
+}
 
 
 def is_url(path: str) -> bool:
@@ -31,23 +45,41 @@ def is_url(path: str) -> bool:
 
 
 def local_path(path: str) -> str:
-    """Return the path that a file:// URL stands for; others as they are."""
-    return path.partition("://")[2] if "://" in path and not is_url(path) else path
+    """Return the path that a file:// URL stands for, and ~ the user's home; others as they are."""
+    path = path.partition("://")[2] if "://" in path and not is_url(path) else path
+    return os.path.expanduser(path)
 
 
-def check_output(path: str, *, overwrite: bool) -> None:
-    """Raise an error where nothing can, or may, be written at a path or a URL."""
-    if is_url(path):
-        filesystem, place = opened_place(path)
-        exists = retried(lambda: filesystem.exists(place))
-    else:
-        path = local_path(path)
-        parent = Path(path).absolute().parent
-        if not parent.is_dir():
-            raise InputError(f"{parent} is not a folder, so {path} can't be written: create it first")
-        exists = os.path.lexists(path)
-    if exists and not overwrite:
-        raise OutputExistsError(f"{path} exists: choose another name, or allow it to be replaced (overwrite)")
+@contextmanager
+def writing_to(output: str) -> Iterator[None]:
+    """Turn what the system, or a store, raises while something is written into one error that names the output.
+
+    Raises
+    ------
+    OutputError
+    """
+    try:
+        yield
+    except StreamGMMError:
+        raise
+    except OSError as error:
+        raise unwritable(output, error) from error
+
+
+def unwritable(output: str, error: OSError) -> OutputError:
+    """Make the error for an output that can't be written."""
+    reason = error.strerror or str(error) or type(error).__name__
+    found = OutputError(f"{output} can't be written: {reason}{_REMEDIES.get(error.errno or 0, '')}")
+    found.errno = error.errno
+    return found
+
+
+def temporary_beside(target: Path, kind: str) -> Path:
+    """Return a new name beside a path, that is no longer than names may be and ends as the path does."""
+    mark = f"-{uuid.uuid4().hex[:8]}.{kind}"
+    room = _NAME_BYTES - len(os.fsencode(f".{mark}{target.suffix}"))
+    stem = os.fsdecode(os.fsencode(target.stem)[: max(0, room)])
+    return target.with_name(f".{stem}{mark}{target.suffix}")
 
 
 @contextmanager
@@ -60,25 +92,28 @@ def replaced_whole(path: str) -> Iterator[str]:
 @contextmanager
 def _replaced_files(path: str) -> Iterator[str]:
     target = Path(path).absolute()
-    mark = uuid.uuid4().hex[:8]
-    temporary = target.with_name(f".{target.stem}-{mark}.partial{target.suffix}")
-    old = target.with_name(f".{target.stem}-{mark}.old{target.suffix}")
+    temporary, old = temporary_beside(target, "partial"), temporary_beside(target, "old")
     try:
         yield str(temporary)
-        # A file replaces a file in one step. Where one of both is a folder, the old one is moved aside first.
-        aside = os.path.lexists(target) and (temporary.is_dir() or target.is_dir())
-        if aside:
-            os.rename(target, old)
-        try:
-            os.replace(temporary, target)
-        except BaseException:
-            if aside:
-                os.rename(old, target)
-            raise
+        with writing_to(path):
+            _put_in_place(temporary, target, old)
     except BaseException:
         _delete(temporary)
         raise
     _delete(old)
+
+
+def _put_in_place(temporary: Path, target: Path, old: Path) -> None:
+    # A file replaces a file in one step. Where one of both is a folder, the old one is moved aside first.
+    aside = os.path.lexists(target) and (temporary.is_dir() or target.is_dir())
+    if aside:
+        os.rename(target, old)
+    try:
+        os.replace(temporary, target)
+    except BaseException:
+        if aside:
+            os.rename(old, target)
+        raise
 
 
 def _delete(path: Path) -> None:
@@ -94,16 +129,16 @@ def _delete(path: Path) -> None:
 def _replaced_objects(url: str) -> Iterator[str]:
     filesystem, target = opened_place(url)
     folder, _, name = target.rpartition("/")
-    stem, suffix = os.path.splitext(name)
-    temporary = f"{folder}/.{stem}-{uuid.uuid4().hex[:8]}.partial{suffix}"
+    temporary = f"{folder}/{temporary_beside(Path(name), 'partial')}"
     try:
         yield url_of(temporary, url, target)
-        _remove(filesystem, target)
-        try:
-            _copy(filesystem, temporary, target)
-        except BaseException:
+        with writing_to(url):
             _remove(filesystem, target)
-            raise
+            try:
+                _copy(filesystem, temporary, target)
+            except BaseException:
+                _remove(filesystem, target)
+                raise
     finally:
         _remove(filesystem, temporary)
 

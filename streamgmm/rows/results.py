@@ -1,11 +1,12 @@
-"""Where results go: a Zarr array or a folder of Parquet files, local or in an object store, whole or not at all."""
+"""Where results go: a Zarr group or a folder of Parquet files, local or in an object store, whole or not at all."""
 
 from __future__ import annotations
 
 import os
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,9 @@ import numpy.typing as npt
 
 from streamgmm.exceptions import InputError
 from streamgmm.rows.base import RowRange
-from streamgmm.rows.replacing import check_output, is_url, replaced_whole
-from streamgmm.storage import opened_place, retried
+from streamgmm.rows.outputs import check_output
+from streamgmm.rows.replacing import is_url, replaced_whole, writing_to
+from streamgmm.storage import check_url, opened_place, retried
 
 #: Bytes of a chunk of a Zarr result, and of a row group of a Parquet one, at most.
 _CHUNK_BYTES = 16 * 2**20
@@ -38,6 +40,8 @@ class ResultStore(ABC):
     n_columns : int or None
         None for a vector.
     dtype : dtype
+    output : str or None
+        The place that it is for, as errors name it; None where that is `path`.
     """
 
     path: str
@@ -45,6 +49,7 @@ class ResultStore(ABC):
     n_rows: int
     n_columns: int | None
     dtype: Any
+    output: str | None = None
 
     @abstractmethod
     def ranges(self, source: tuple[RowRange, ...]) -> tuple[RowRange, ...]:
@@ -67,6 +72,11 @@ class ResultStore(ABC):
         row_bytes = int(np.dtype(self.dtype).itemsize) * (self.n_columns or 1)
         return max(1, _CHUNK_BYTES // row_bytes)
 
+    @property
+    def name(self) -> str:
+        """What errors call it."""
+        return self.path if self.output is None else self.output
+
     def complete(self) -> None:  # noqa: B027 (most stores need nothing)
         """Do what is to be done when everything is written."""
 
@@ -77,7 +87,7 @@ class ResultStore(ABC):
 
 
 class ZarrResults(ResultStore):
-    """An array in Zarr format 3.
+    """An array of the column's name, with named dimensions, in a group of Zarr format 3: xarray opens that.
 
     Every task writes whole chunks: two tasks that wrote into one chunk at once would lose results.
     """
@@ -100,18 +110,32 @@ class ZarrResults(ResultStore):
 
         chunk = self._chunk_rows(source)
         chunks = (chunk,) if self.n_columns is None else (chunk, self.n_columns)
-        zarr.create_array(
-            self.path, shape=self.shape, dtype=self.dtype, chunks=chunks, attributes={"name": self.column}
-        )
+        with writing_to(self.name):
+            group = zarr.create_group(self.path, zarr_format=3)
+            group.create_array(
+                self.column,
+                shape=self.shape,
+                dtype=self.dtype,
+                chunks=chunks,
+                dimension_names=("row", "component")[: len(chunks)],
+                attributes={"long_name": _LONG_NAMES.get(self.column, self.column)},
+            )
+            # What xarray looks for first, and without which it warns. Zarr warns that its specification does not have
+            # it yet; readers that don't know it pass over it.
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                zarr.consolidate_metadata(self.path, zarr_format=3)
 
     def write(self, start: int, parts: Iterable[npt.NDArray[Any]]) -> int:
         import zarr
 
-        array = zarr.open_array(self.path, mode="r+")
+        with writing_to(self.name):
+            array = zarr.open_array(f"{self.path}/{self.column}", mode="r+")
         stop = start
         # Whole chunks: the blocks of a range need not end where those do.
         for values in _in_steps(parts, array.chunks[0]):
-            array[stop : stop + len(values)] = values
+            with writing_to(self.name):
+                array[stop : stop + len(values)] = values
             stop += len(values)
         return stop - start
 
@@ -124,7 +148,8 @@ class ParquetResults(ResultStore):
 
     def create(self, source: tuple[RowRange, ...]) -> None:
         if not is_url(self.path):
-            os.makedirs(self.path)
+            with writing_to(self.name):
+                os.makedirs(self.path)
 
     def write(self, start: int, parts: Iterable[npt.NDArray[Any]]) -> int:
         import pyarrow as pa
@@ -138,17 +163,29 @@ class ParquetResults(ResultStore):
         n_written = 0
         # Hardly two densities or responsibilities are equal: a dictionary of them would take time and room.
         few_values = np.issubdtype(self.dtype, np.integer)
-        with pq.ParquetWriter(place, schema, filesystem=filesystem, use_dictionary=few_values) as writer:
+        with writing_to(self.name):
+            writer = pq.ParquetWriter(place, schema, filesystem=filesystem, use_dictionary=few_values)
+        try:
             for values in _in_steps(parts, min(self.piece_rows, _ROW_GROUP_ROWS)):
-                writer.write_table(pa.table(list(values.reshape(len(values), -1).T), schema=schema))
+                table = pa.table(list(values.reshape(len(values), -1).T), schema=schema)
+                with writing_to(self.name):
+                    writer.write_table(table)
                 n_written += len(values)
+        except BaseException:
+            # It closes its file, and has an error of its own where the one that ended it left no room for a footer.
+            with suppress(Exception):
+                writer.close()
+            raise
+        with writing_to(self.name):
+            writer.close()
         return n_written
 
     def complete(self) -> None:
         if is_url(self.path):
             # There, files come one by one: this one says that they are all there, as Spark's does.
             filesystem, place = opened_place(f"{self.path}/_SUCCESS")
-            retried(lambda: filesystem.pipe_file(place, b""))
+            with writing_to(self.name):
+                retried(lambda: filesystem.pipe_file(place, b""))
 
 
 def _in_steps(parts: Iterable[npt.NDArray[Any]], n_rows: int) -> Iterator[npt.NDArray[Any]]:
@@ -168,26 +205,40 @@ def _in_steps(parts: Iterable[npt.NDArray[Any]], n_rows: int) -> Iterator[npt.ND
         yield np.concatenate(held)
 
 
+#: What xarray shows of a column.
+_LONG_NAMES = {
+    "label": "most probable component, -1 where a value is missing",
+    "proba": "responsibility of the component",
+    "log_density": "log-density, in nats",
+}
+
 _STORES: dict[str, type[ResultStore]] = {".zarr": ZarrResults, ".parquet": ParquetResults}
 
 
-def result_store(
-    path: str, column: str, n_rows: int, n_columns: int | None, dtype: npt.DTypeLike, *, overwrite: bool
-) -> ResultStore:
-    """Name the store for a path, by its suffix.
+def check_result_place(path: str | os.PathLike[str], *, overwrite: bool) -> None:
+    """Raise an error where no results can, or may, be written.
 
     Raises
     ------
     InputError
-        If the suffix is none of .zarr and .parquet, or the folder it would be in is not there.
+        If the suffix is none of .zarr and .parquet.
     OutputExistsError
         If there is something at the path, unless `overwrite`.
+    OutputError
+        If nothing can be written there.
     """
-    check_output(path, overwrite=overwrite)
-    suffix = Path(path).suffix
-    if suffix not in _STORES:
-        raise InputError(f"the name of the output must end in {' or '.join(_STORES)}; got {path}")
-    return _STORES[suffix](path, column, n_rows, n_columns, np.dtype(dtype))
+    check_url(os.fspath(path))
+    if Path(path).suffix not in _STORES:
+        raise InputError(f"the name of the output must end in {' or '.join(_STORES)}; got {os.fspath(path)}")
+    check_output(path, overwrite=overwrite, is_folder=True)
+
+
+def result_store(
+    path: str | os.PathLike[str], column: str, n_rows: int, n_columns: int | None, dtype: npt.DTypeLike
+) -> ResultStore:
+    """Name the store for a path that `check_result_place` has let pass, by its suffix."""
+    name = os.fspath(path)
+    return _STORES[Path(name).suffix](name, column, n_rows, n_columns, np.dtype(dtype), name)
 
 
 @contextmanager

@@ -41,12 +41,12 @@ def test_fit_predict_score_info(store, model, x, tmp_path):
     assert scores["bic"] == pytest.approx(fitted.bic(x))
     assert scores["aic"] == pytest.approx(fitted.aic(x))
     run("predict", model, store, "--output", tmp_path / "labels.zarr")
-    np.testing.assert_array_equal(zarr.open_array(tmp_path / "labels.zarr")[:], fitted.predict(x))
+    np.testing.assert_array_equal(zarr.open_group(tmp_path / "labels.zarr")["label"][:], fitted.predict(x))
     run("predict", model, store, "--output", tmp_path / "proba.parquet", "--proba")
     table = pq.read_table(tmp_path / "proba.parquet")
     np.testing.assert_array_equal(np.column_stack([c.to_numpy() for c in table.columns]), fitted.predict_proba(x))
     run("predict", model, store, "--output", tmp_path / "d.zarr", "--log-density")
-    np.testing.assert_array_equal(zarr.open_array(tmp_path / "d.zarr")[:], fitted.score_samples(x))
+    np.testing.assert_array_equal(zarr.open_group(tmp_path / "d.zarr")["log_density"][:], fitted.score_samples(x))
     shown = run("info", model).stdout
     assert "n components: 3" in shown
     assert f"{fitted.weights_.max():.4f}" in shown

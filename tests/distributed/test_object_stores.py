@@ -183,7 +183,7 @@ def test_checkpoint_model_and_results_there(fault, server, s3, x, tmp_path):
             streamgmm.write_predictions(loaded, source, output, kind=kind, overwrite=True)
     server.fault = lambda method, path: None
     expected = whole.predict(x)
-    np.testing.assert_array_equal(zarr.open_array(f"{BUCKET}/labels.zarr", mode="r")[:], expected)
+    np.testing.assert_array_equal(zarr.open_group(f"{BUCKET}/labels.zarr", mode="r")["label"][:], expected)
     s3.invalidate_cache()
     table = pads.dataset("bucket/labels.parquet", filesystem=s3, format="parquet").to_table()
     np.testing.assert_array_equal(table["label"].to_numpy(), expected)

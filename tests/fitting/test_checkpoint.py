@@ -445,7 +445,7 @@ def test_killed_at_ten_random_moments(store, tmp_path):
 
 def test_a_folder_inside_the_store_is_refused(store):
     """The store would change with every reading."""
-    with pytest.raises(CheckpointError, match="is inside of"):
+    with pytest.raises(CheckpointError, match="lies inside"):
         mixture(checkpoint=f"{store}/checkpoint").fit(store)
     assert not os.path.exists(f"{store}/checkpoint")
 

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 import zarr
 
-from streamgmm import GaussianMixture
+from streamgmm import GaussianMixture, search
 from streamgmm.exceptions import MemoryLimitError
 from streamgmm.fitting import planning
 from streamgmm.rows.open import open_rows
@@ -116,6 +116,33 @@ def test_rows_that_stay_are_read_once_and_give_the_same_bits(store, monkeypatch)
         assert len(n_reads) == n_tasks * (1 if persist else fits[-1].fit_report_.n_passes)
     assert fits[0].means_.tobytes() == fits[1].means_.tobytes()
     assert fits[0].lower_bounds_.tobytes() == fits[1].lower_bounds_.tobytes()
+
+
+def test_rows_that_stay_in_less_memory_than_they_take_are_refused(store, x, monkeypatch):
+    """On threads too, where nothing but `memory_limit` bounds what a process may use."""
+    monkeypatch.setattr("streamgmm.passes.run_pass", lambda *_: pytest.fail("rows were read"))
+    words = r"with persist=True 781\.25 kiB of rows and weights stay in each of 1 .* memory_limit= is 488\.28 kiB: use"
+    model = GaussianMixture(3, persist=True, memory_limit=500_000)
+    with dask.config.set(scheduler="threads"):
+        with pytest.raises(MemoryLimitError, match=words):
+            model.fit(store)
+        with pytest.raises(MemoryLimitError, match=words):
+            search(store, [1, 2], persist=True, memory_limit=500_000)
+        with pytest.raises(MemoryLimitError, match=words):
+            model.plan(store, probe=False).check()
+        with pytest.raises(MemoryLimitError, match="of rows and weights stay"):
+            GaussianMixture(3, persist=True, memory_limit="1.8MB").fit(da.from_array(x, chunks=(10_000, 4)))
+        # What is in memory anyway, or is not to stay, or has the room, is not refused.
+        for persist, limit in ((False, 500_000), ("auto", 500_000), (True, 2_000_000), (True, None)):
+            plan = GaussianMixture(3, persist=persist, memory_limit=limit).plan(store, probe=False)
+            plan.check()
+            assert plan.kept is (persist is True)
+        GaussianMixture(3, persist=True, memory_limit=500_000).plan(x, probe=False).check()
+    # Each worker of a cluster holds its share.
+    rows = open_rows(store, memory_limit=700_000)
+    planned(rows, Machine("a cluster", 2, 2, GB), persist=True).check()
+    with pytest.raises(MemoryLimitError, match="in each of 1 process"):
+        planned(rows, Machine("a cluster", 1, 1, GB), persist=True).check()
 
 
 def test_a_chunk_of_a_dask_array_that_does_not_fit_is_refused():
