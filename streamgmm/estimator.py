@@ -14,7 +14,7 @@ import numpy.typing as npt
 from sklearn.base import BaseEstimator, DensityMixin, clone
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import check_array, check_is_fitted
 
 from streamgmm.exceptions import InputError, RowsError
 from streamgmm.fitting.checkpoint import RESUME, Checkpoint, opened
@@ -31,8 +31,9 @@ from streamgmm.mixture.parameters import MixtureParameters
 from streamgmm.predictions import LogLikelihood, log_likelihood, predict
 from streamgmm.progress import reporter
 from streamgmm.rows.base import Rows
-from streamgmm.rows.open import is_stored, kind_of, open_rows
+from streamgmm.rows.open import is_stored, is_table, open_rows
 from streamgmm.rows.plan import Plan
+from streamgmm.rows.schema import FeatureSchema
 
 if TYPE_CHECKING:
     import dask.array as da
@@ -440,7 +441,7 @@ class GaussianMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
     def adopt(self, result: FitResult, opened: GaussianMixture) -> None:
         """Take over the result of a fit to rows that `opened` (or this estimator itself) has opened."""
         if opened is not self:
-            for name in ("n_features_in_", "feature_names_in_", "_weight_column"):
+            for name in ("n_features_in_", "feature_names_in_", "_schema"):
                 if hasattr(opened, name):
                     setattr(self, name, getattr(opened, name))
         parameters, state = result.parameters, result.state
@@ -469,45 +470,52 @@ class GaussianMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
     def _predict(self, X: Any, kind: str, columns: Sequence[str] | None) -> Result:
         return predict(self.open(X, columns=columns), self.parameters(), kind, missing=self.missing)
 
-    def _feature_names(self) -> tuple[str, ...] | None:
+    def _fitted_schema(self) -> FeatureSchema:
         names = getattr(self, "feature_names_in_", None)
-        return None if names is None else tuple(names)
+        known: FeatureSchema | None = getattr(self, "_schema", None)
+        return known or FeatureSchema(None if names is None else tuple(names))
 
-    def _rows(self, X: Any, *, sample_weight: Any, columns: Sequence[str] | None, reset: bool) -> Rows:
+    def _rows(self, X: Any, *, sample_weight: Any, columns: Sequence[Any] | None, reset: bool) -> Rows:
         """Open rows of any kind, and check them (`reset=False`) against those of the fit."""
         memory_limit = parse_memory_limit(self.memory_limit)
-        tabular = kind_of(X) in ("pandas", "pyarrow", "dask.dataframe")
-        if not tabular and not is_stored(X):
-            # Lists, arrays, anything that scikit-learn can turn into an array; missing values are found by the pass.
-            X = validate_data(self, X, reset=reset, dtype=None, ensure_all_finite=False, ensure_min_samples=1)
-            if X.dtype.kind in "US":
-                raise RowsError(f"X has dtype {X.dtype}, which is text: convert it to numbers first, X.astype(float)")
-            if X.dtype.kind not in "fiub" or X.dtype.itemsize > 8:
-                X = validate_data(self, X, reset=reset, dtype=np.float64, ensure_all_finite=False)
-        elif kind_of(X) == "pandas" and columns is None and not isinstance(sample_weight, str):
-            if not reset and self._weight_column in X.columns:
-                X = X.drop(columns=self._weight_column)
-            validate_data(self, X, reset=reset, skip_check_array=True)
-        rows = open_rows(
-            X,
-            sample_weight=sample_weight,
-            columns=columns,
-            default_columns=None if reset else self._feature_names(),
-            memory_limit=memory_limit,
-        )
-        if reset:
-            self._weight_column: str | None = sample_weight if isinstance(sample_weight, str) else None
+        if not is_table(X) and not is_stored(X):
+            X = self._as_array(X)
+        fitted = None if reset else self._fitted_schema()
+        rows = open_rows(X, sample_weight=sample_weight, columns=columns, fitted=fitted, memory_limit=memory_limit)
+        if fitted is None:
             self.n_features_in_ = rows.n_features
-            if rows.feature_names is not None:
-                self.feature_names_in_ = np.asarray(rows.feature_names, dtype=object)
-            elif hasattr(self, "feature_names_in_"):
-                del self.feature_names_in_
-        elif rows.n_features != self.n_features_in_:
+            self._take_schema(rows.schema)
+            return rows
+        if columns is None:
+            _warn_of_names(fitted, rows.schema, type(self).__name__)
+        if rows.n_features != self.n_features_in_:
             raise RowsError(
                 f"X has {rows.n_features} features, but {type(self).__name__} is expecting {self.n_features_in_} "
                 "features as input"
             )
         return rows
+
+    def _as_array(self, X: Any) -> npt.NDArray[Any]:
+        """Turn lists, arrays, anything that scikit-learn can, into an array of numbers."""
+        # Missing values are found by the pass.
+        options = {"estimator": self, "input_name": "X", "ensure_all_finite": False}
+        array: npt.NDArray[Any] = check_array(X, dtype=None, **options)
+        if array.dtype.kind in "US":
+            raise RowsError(f"X has dtype {array.dtype}, which is text: convert it to numbers first, X.astype(float)")
+        if array.dtype.kind not in "fiub" or array.dtype.itemsize > 8:
+            array = check_array(X, dtype=np.float64, **options)
+        return array
+
+    def _take_schema(self, schema: FeatureSchema) -> None:
+        """Take over the names of columns: those of a fit, or of a model file."""
+        self._schema = schema
+        if schema.feature_names is not None:
+            # Names may be tuples: no array is made of those.
+            names = np.empty(len(schema.feature_names), dtype=object)
+            names[:] = schema.feature_names
+            self.feature_names_in_ = names
+        elif hasattr(self, "feature_names_in_"):
+            del self.feature_names_in_
 
     def _check_parameters(self) -> None:
         """Check the parameters' values; those that depend on the rows are checked when these are known."""
@@ -539,6 +547,17 @@ class GaussianMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
         # Missing values are found by the pass that reads them, not when the rows are given.
         tags.input_tags.allow_nan = self.missing == "drop"
         return tags
+
+
+def _warn_of_names(fitted: FeatureSchema, found: FeatureSchema, estimator: str) -> None:
+    """Warn as scikit-learn does where rows and fit don't both have names, and features are taken by their place."""
+    if fitted.named and found.columns is None:
+        what = f"X does not have valid feature names, but {estimator} was fitted with feature names"
+    elif found.named and not fitted.named and not fitted.embedding and found.columns != fitted.columns:
+        what = f"X has feature names, but {estimator} was fitted without feature names"
+    else:
+        return
+    warnings.warn(what, UserWarning, stacklevel=2)
 
 
 def _check_integer(name: str, value: Any, smallest: int) -> None:

@@ -20,6 +20,7 @@ from streamgmm.exceptions import ModelFileError
 from streamgmm.fitting.stopping import StopReason
 from streamgmm.mixture.families import FAMILIES
 from streamgmm.rows.replacing import check_output, is_url, local_path
+from streamgmm.rows.schema import FeatureSchema, from_json, to_json
 from streamgmm.storage import opened_place, replace_file, retried
 
 FORMAT_VERSION = 1
@@ -63,7 +64,7 @@ def save(model: GaussianMixture, path: str | os.PathLike[str]) -> None:
     parameters = {name: value for name, value in model.get_params(deep=False).items() if name not in _NOT_SAVED}
     random_state = model.random_state
     parameters["random_state"] = int(random_state) if isinstance(random_state, (int, np.integer)) else None
-    names = getattr(model, "feature_names_in_", None)
+    schema = model._fitted_schema()
     header = {
         "format_version": FORMAT_VERSION,
         "streamgmm_version": __version__,
@@ -74,7 +75,9 @@ def save(model: GaussianMixture, path: str | os.PathLike[str]) -> None:
         "lower_bound": float(model.lower_bound_),
         "n_missing": int(model.n_missing_),
         "n_features_in": int(model.n_features_in_),
-        "feature_names_in": None if names is None else [str(name) for name in names],
+        "feature_names_in": None if schema.feature_names is None else [to_json(name) for name in schema.feature_names],
+        "list_column": to_json(schema.columns[0]) if schema.embedding and schema.columns else None,
+        "weight_column": to_json(schema.weight),
     }
     arrays = {name: np.ascontiguousarray(getattr(model, f"{name}_"), dtype=np.float64) for name in _ARRAYS}
     data = serialise(arrays, metadata={_KEY: json.dumps(header, sort_keys=True)})
@@ -178,12 +181,17 @@ def _restored(header: dict[str, Any], arrays: dict[str, Any], path: str) -> Gaus
         model.stop_reason_ = StopReason[header["stop_reason"]]
         model.n_iter_, model.lower_bound_ = header["n_iter"], header["lower_bound"]
         model.n_missing_, model.n_features_in_ = header["n_missing"], header["n_features_in"]
-        model._weight_column = None
-        if header["feature_names_in"] is not None:
-            model.feature_names_in_ = np.asarray(header["feature_names_in"], dtype=object)
+        model._take_schema(_schema_of(header))
     except (KeyError, TypeError, ValueError) as error:
         raise ModelFileError(f"{path} is damaged: {error!r} in its header or arrays") from error
     return model
+
+
+def _schema_of(header: dict[str, Any]) -> FeatureSchema:
+    """Return the names that are in a header; older files have those of features alone."""
+    names = None if header["feature_names_in"] is None else tuple(map(from_json, header["feature_names_in"]))
+    lists, weight = (from_json(header.get(key)) for key in ("list_column", "weight_column"))
+    return FeatureSchema(names if lists is None else (lists,), weight, embedding=lists is not None)
 
 
 def _plain(value: Any) -> Any:
