@@ -251,6 +251,14 @@ def _storage(column: pa.ChunkedArray) -> pa.ChunkedArray:
     return pa.chunked_array([chunk.storage for chunk in column.chunks], type=column.type.storage_type)
 
 
+def plain_values(arrow_type: pa.DataType) -> pa.DataType:
+    """Return the type of the values that a dictionary or an extension type stands for; others as they are."""
+    import pyarrow as pa
+
+    plain = _plain_type(arrow_type)
+    return plain.value_type if pa.types.is_dictionary(plain) else plain
+
+
 def _plain_type(arrow_type: pa.DataType) -> pa.DataType:
     import pyarrow as pa
 

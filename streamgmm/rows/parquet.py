@@ -12,7 +12,7 @@ import numpy as np
 
 from streamgmm.exceptions import RowsError
 from streamgmm.rows.ahead import read_ahead
-from streamgmm.rows.arrow import ArrowLayout, numbers_of
+from streamgmm.rows.arrow import ArrowLayout, numbers_of, plain_values
 from streamgmm.rows.base import Block, RandomAccessRows, RowRange
 from streamgmm.rows.cut import COPIES, PIECE_BYTES, check_piece, fits, stored_task_bytes, task_bytes
 from streamgmm.rows.fingerprint import digest, digest_of_files
@@ -186,7 +186,7 @@ class ParquetRows(RandomAccessRows):
                     elif column is None:
                         column = pa.chunked_array([pa.nulls(batch.num_rows)])
                     if self._casts is not None and name not in keys:
-                        column = column.cast(self._casts.field(name).type)
+                        column = column.cast(plain_values(self._casts.field(name).type))
                     columns[name] = column
                 yield pa.table(columns)
 

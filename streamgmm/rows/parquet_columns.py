@@ -78,8 +78,9 @@ class Columns:
         # A file without rows says nothing of the columns of others.
         footers = tuple(footer for footer in read if any(n_rows for _, n_rows, _ in footer.row_groups)) or read
         files = [footer.file for footer in footers]
-        keys = list(dict.fromkeys(key for file in files for key, _ in file.keys))
         names = list(dict.fromkeys(name for footer in footers for name in footer.schema.names))
+        no_keys = found.outer_keys.intersection(names)
+        keys = list(dict.fromkeys(key for file in files for key, _ in file.keys if key not in no_keys))
         index = {name for footer in footers for name in index_columns(footer.schema)}
         if declared is None:
             available = [*names, *(key for key in keys if key not in names)]
@@ -89,8 +90,7 @@ class Columns:
             everywhere = [name for name in available if name in names or name not in keys]
         default = [name for name in everywhere if name not in index]
         chosen = request.choose(available, what, default)
-        by_default = request.columns is None and chosen.features and set(chosen.features) <= set(default)
-        if by_default and (request.fitted is None or request.fitted.columns is None):
+        if declared is None and not request.names_features:
             _warn_of_left_out([n for n in names if n not in everywhere and n not in index], footers, what)
         for name in chosen.all:
             _check_once(name, footers)

@@ -7,6 +7,7 @@ import re
 import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import Any
 from urllib.parse import unquote
 
@@ -54,10 +55,13 @@ class FoundFiles:
     ----------
     files : tuple of StoredFile
     filesystem : AbstractFileSystem
+    outer_keys : frozenset of str
+        Keys of folders that all files of a list lie in: they mean nothing where the files have such a column.
     """
 
     files: tuple[StoredFile, ...]
     filesystem: Any
+    outer_keys: frozenset[str] = frozenset()
 
 
 def find_files(path: str) -> FoundFiles:
@@ -111,7 +115,9 @@ def list_files(paths: Sequence[str]) -> FoundFiles:
             found = "is a folder" if filesystem.isdir(place) else "does not exist"
             raise RowsError(f"{path} {found}: a list must be of Parquet files; give a folder by itself")
         stored.append(StoredFile(str(place), path, _keys(str(place).split("/")[:-1])))
-    return FoundFiles(tuple(stored), first)
+    folders = [file.path.split("/")[:-1] for file in stored]
+    outer = _keys(same[0] for same in takewhile(lambda names: len(set(names)) == 1, zip(*folders, strict=False)))
+    return FoundFiles(tuple(stored), first, frozenset(name for name, _ in outer))
 
 
 def refuse_lake_table(filesystem: Any, root: str, path: str) -> None:

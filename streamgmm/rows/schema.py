@@ -80,6 +80,11 @@ class ColumnRequest:
         """
         return cls(None if columns is None else _names(columns), weight, fitted)
 
+    @property
+    def names_features(self) -> bool:
+        """Whether it says by names which columns are features."""
+        return self.columns is not None or (self.fitted is not None and self.fitted.columns is not None)
+
     def choose(self, available: Sequence[Hashable], what: str, default: Sequence[Hashable] | None = None) -> Chosen:
         """Choose the columns of a table: those that were named, else those of the fit, else all but the weights.
 
