@@ -486,8 +486,9 @@ class GaussianMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
             self.n_features_in_ = rows.n_features
             self._take_schema(rows.schema)
             return rows
-        if columns is None:
-            _warn_of_names(fitted, rows.schema, type(self).__name__)
+        by_place = None if columns is not None else fitted.taken_by_place(rows.schema, type(self).__name__)
+        if by_place is not None:
+            warnings.warn(by_place, UserWarning, stacklevel=4)
         if rows.n_features != self.n_features_in_:
             raise RowsError(
                 f"X has {rows.n_features} features, but {type(self).__name__} is expecting {self.n_features_in_} "
@@ -547,17 +548,6 @@ class GaussianMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
         # Missing values are found by the pass that reads them, not when the rows are given.
         tags.input_tags.allow_nan = self.missing == "drop"
         return tags
-
-
-def _warn_of_names(fitted: FeatureSchema, found: FeatureSchema, estimator: str) -> None:
-    """Warn as scikit-learn does where rows and fit don't both have names, and features are taken by their place."""
-    if fitted.named and found.columns is None:
-        what = f"X does not have valid feature names, but {estimator} was fitted with feature names"
-    elif found.named and not fitted.named and not fitted.embedding and found.columns != fitted.columns:
-        what = f"X has feature names, but {estimator} was fitted without feature names"
-    else:
-        return
-    warnings.warn(what, UserWarning, stacklevel=2)
 
 
 def _check_integer(name: str, value: Any, smallest: int) -> None:

@@ -45,6 +45,15 @@ class FeatureSchema:
         names = self.feature_names
         return names is not None and all(isinstance(name, str) for name in names)
 
+    def taken_by_place(self, found: FeatureSchema, estimator: str) -> str | None:
+        """Return scikit-learn's warning where a fit and other rows don't both have names, and None where they do."""
+        if self.named and found.columns is None:
+            return f"X does not have valid feature names, but {estimator} was fitted with feature names"
+        by_name = self.named or self.embedding or _texts(found.columns) == _texts(self.columns)
+        if found.named and not by_name:
+            return f"X has feature names, but {estimator} was fitted without feature names"
+        return None
+
     @property
     def _numbered(self) -> bool:
         """Whether the names are the places 0, 1, ... that pandas gives where there are no names."""
@@ -166,6 +175,10 @@ def _label(name: Hashable, available: Sequence[Hashable]) -> Hashable | None:
         return name
     same = [label for label in available if str(label) == str(name) and _is_number(label) != _is_number(name)]
     return same[0] if len(same) == 1 else None
+
+
+def _texts(names: tuple[Hashable, ...] | None) -> tuple[str, ...] | None:
+    return None if names is None else tuple(map(str, names))
 
 
 def _is_number(name: Hashable) -> bool:
