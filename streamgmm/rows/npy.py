@@ -33,6 +33,7 @@ class RemoteNpyRows(RandomAccessRows):
         check_dtype(self.dtype, url)
         self._n_rows, self.n_features = shape
         self.n_rows = self._n_rows
+        self._check_size()
         self.feature_names, self.in_memory = None, False
         row_bytes = self.dtype.itemsize * self.n_features
         target = stored_task_bytes(self.n_rows * row_bytes, memory_limit)
@@ -44,7 +45,7 @@ class RemoteNpyRows(RandomAccessRows):
         self.piece_bytes = (2 if self._ahead else 1) * piece_bytes
 
     def _header(self) -> tuple[tuple[int, ...], bool, np.dtype[Any], int]:
-        start = io.BytesIO(self._bytes(0, _HEADER_BYTES, "its header"))
+        start = io.BytesIO(self._bytes(0, _HEADER_BYTES, "its header", exact=False))
         try:
             version = np.lib.format.read_magic(start)
             read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
@@ -53,12 +54,30 @@ class RemoteNpyRows(RandomAccessRows):
             raise RowsError(f"{self._url} can't be read as a .npy file of numbers: {error}") from error
         return shape, columns_first, dtype, start.tell()
 
-    def _bytes(self, start: int, stop: int, what: str) -> bytes:
+    def _check_size(self) -> None:
+        import fsspec
+
+        def request() -> int | None:
+            filesystem, place = fsspec.core.url_to_fs(self._url)
+            found: int | None = filesystem.info(place).get("size")
+            return found
+
+        size = self._reading.call(request, self._url)
+        needed = self._offset + self._n_rows * self.n_features * self.dtype.itemsize
+        if size is not None and size < needed:
+            raise RowsError(
+                f"{self._url} can't be read: its header says {self._n_rows} rows of {self.n_features} features, "
+                f"{needed} bytes, and it has {size}: it was not written to its end"
+            )
+
+    def _bytes(self, start: int, stop: int, what: str, *, exact: bool = True) -> bytes:
         import fsspec
 
         def request() -> bytes:
             filesystem, place = fsspec.core.url_to_fs(self._url)
             data: bytes = filesystem.cat_file(place, start=start, end=stop)
+            if exact and len(data) != stop - start:
+                raise OSError(f"{len(data)} bytes came instead of {stop - start}")
             return data
 
         return self._reading.call(request, f"{self._url}: {what}")
@@ -87,9 +106,4 @@ class RemoteNpyRows(RandomAccessRows):
         size = self.dtype.itemsize
         begin = self._offset + start * size
         data = self._bytes(begin, begin + count * size, f"rows {first} to {last - 1}")
-        if len(data) != count * size:
-            raise RowsError(
-                f"{self._url}: rows {first} to {last - 1} can't be read, the file has {begin + len(data)} bytes and is "
-                f"shorter than its header says, shape ({self.n_rows}, {self.n_features})"
-            )
         return np.frombuffer(data, dtype=self.dtype)
