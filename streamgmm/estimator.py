@@ -144,7 +144,7 @@ class GaussianMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
         Rows that were left out because of a missing value.
     n_features_in_ : int
     feature_names_in_ : ndarray of shape (n_features_in_,)
-        Where the rows had names for their features.
+        Where the rows had names for their features, as they were (also numbers, which scikit-learn forgets).
 
     References
     ----------
@@ -215,14 +215,19 @@ class GaussianMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
 
         Parameters
         ----------
-        X : array-like, table, Dask collection, zarr.Array, str or path of shape (n_samples, n_features)
-            The rows. Stores are read anew in each pass; nothing is kept or persisted.
+        X : array-like, table, Dask collection, zarr.Array, str, path or list of paths, (n_samples, n_features)
+            The rows. Stores are read anew in each pass; nothing is kept or persisted. A table is of pandas, polars,
+            pyarrow, or anything that gives Arrow data; paths are of a .npy file, a Zarr store, or Parquet: a file, a
+            folder, a pattern, or a list of files. The rows of Parquet are in the order of the files' names, with the
+            numbers in these in the order of numbers, as Dask reads them (part.2 before part.10), or in that of a list.
         y : None
             Ignored; there for scikit-learn.
         sample_weight : array-like of shape (n_samples,), or str, default=None
             How many rows each row stands for, or the column of a table that says so. A row of weight 0 is absent.
         columns : sequence of str, default=None
-            The features of a table; all columns but the weights where not given.
+            The features of a table; where not given, all columns but the weights, an index that pandas has stored, and,
+            of Parquet, columns that only some files have (a `RowsWarning` says so) and the keys of folders (year=2020).
+            Those that are named are missing values where a file lacks them.
 
         Returns
         -------
@@ -312,7 +317,8 @@ class GaussianMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
         X : array-like, table, Dask collection, zarr.Array, str or path of shape (n_samples, n_features)
             The rows.
         columns : sequence of str, default=None
-            The features of a table; those of the fit where it had names.
+            The features of a table. Where the fit had names they are taken by these, in any order and among others, and
+            need not be given; where a table has other names for all of them, give those in the order of the fit's.
 
         Returns
         -------

@@ -173,14 +173,15 @@ class ParquetRows(RandomAccessRows):
         # takes fewer requests.
         options = {} if self._reading.remote else {"buffer_size": _BUFFER_BYTES, "pre_buffer": False}
         with fsspec.open(group.path, "rb") as file, pq.ParquetFile(file, **options) as parquet:
-            stored = [name for name in names if name in parquet.schema_arrow.names]
+            of_file = set(parquet.schema_arrow.names)
+            stored = [name for name in names if name in of_file]
             batches = parquet.iter_batches(
                 self._batch_rows, row_groups=[group.index], columns=stored, use_threads=False
             )
             for batch in batches:
                 columns = {}
                 for name in names:
-                    column = pa.chunked_array([batch.column(name)]) if name in stored else None
+                    column = pa.chunked_array([batch.column(name)]) if name in of_file else None
                     if name in keys:
                         column = _of_key(name, keys[name], column, batch.num_rows, group.path)
                     elif column is None:

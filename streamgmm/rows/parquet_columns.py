@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 import warnings
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from streamgmm.exceptions import RowsError, RowsWarning
@@ -37,9 +39,14 @@ class Footer:
     schema: pa.Schema
     row_groups: tuple[tuple[int, int, int], ...]
 
+    @cached_property
+    def columns(self) -> Counter[str]:
+        """How often the file has each name."""
+        return Counter(self.schema.names)
+
     def has(self, name: str) -> bool:
         """Whether the file, or the name of its folder, has a column."""
-        return name in self.schema.names or any(key == name for key, _ in self.file.keys)
+        return name in self.columns or any(key == name for key, _ in self.file.keys)
 
 
 @dataclass(frozen=True)
@@ -78,20 +85,21 @@ class Columns:
         # A file without rows says nothing of the columns of others.
         footers = tuple(footer for footer in read if any(n_rows for _, n_rows, _ in footer.row_groups)) or read
         files = [footer.file for footer in footers]
-        names = list(dict.fromkeys(name for footer in footers for name in footer.schema.names))
+        names = dict.fromkeys(name for footer in footers for name in footer.columns)
         no_keys = found.outer_keys.intersection(names)
-        keys = list(dict.fromkeys(key for file in files for key, _ in file.keys if key not in no_keys))
+        keys = dict.fromkeys(key for file in files for key, _ in file.keys if key not in no_keys)
         index = {name for footer in footers for name in index_columns(footer.schema)}
         if declared is None:
             available = [*names, *(key for key in keys if key not in names)]
             everywhere = [name for name in names if all(footer.has(name) for footer in footers)]
         else:
             available, index = declared.names, index_columns(declared)
-            everywhere = [name for name in available if name in names or name not in keys]
+            everywhere = [name for name in available if name not in keys or any(name in f.columns for f in footers)]
         default = [name for name in everywhere if name not in index]
         chosen = request.choose(available, what, default)
         if declared is None and not request.names_features:
-            _warn_of_left_out([n for n in names if n not in everywhere and n not in index], footers, what)
+            known = {*everywhere, *index}
+            _warn_of_left_out([name for name in names if name not in known], footers, what)
         for name in chosen.all:
             _check_once(name, footers)
             _warn_of_lacking(name, footers, what)
@@ -121,7 +129,7 @@ def _footers(found: FoundFiles) -> Iterable[Footer]:
 
 def _check_once(name: str, footers: Iterable[Footer]) -> None:
     for footer in footers:
-        times = footer.schema.names.count(name)
+        times = footer.columns[name]
         if times > 1:
             raise RowsError(f"{footer.file.url} has {times} columns named {name!r}: give each its own name")
 
@@ -158,7 +166,7 @@ def _types(
         return [(what, declared.field(name).type)]
     found: dict[pa.DataType, str] = {}
     for footer in footers:
-        if name in footer.schema.names:
+        if name in footer.columns:
             found.setdefault(footer.schema.field(name).type, footer.file.url)
     if values is not None:
         whole = all(isinstance(value, int) for value in values.values() if value is not None)

@@ -21,6 +21,8 @@ _COMPANIONS = re.compile(r"(_SUCCESS|_metadata|_common_metadata|_committed_.*|_s
 #: Folders that say that not all files below are rows of the table as it is now.
 _LAKES = {"_delta_log": "a Delta Lake table", ".hoodie": "a Hudi table"}
 _NO_VALUE = "__HIVE_DEFAULT_PARTITION__"
+#: Folders of a pattern in which a table's log is looked for, at most: each takes a few requests.
+_LAKES_SOUGHT = 100
 #: Names that a warning lists, at most.
 _LISTED = 3
 
@@ -87,7 +89,8 @@ def find_files(path: str) -> FoundFiles:
     elif has_magic(root):
         base = os.path.dirname(root[: re.search(r"[*?\[]", root).start()])  # type: ignore[union-attr]
         files = _matching(filesystem, root, path)
-        refuse_lake_table(filesystem, base, path)
+        for folder in _folders_of(files, base):
+            refuse_lake_table(filesystem, folder, path)
     else:
         raise RowsError(f"{path} does not exist")
     ordered = sorted(files, key=lambda file: _natural(names_below(file, base)))
@@ -136,6 +139,16 @@ def refuse_lake_table(filesystem: Any, root: str, path: str) -> None:
         if "=" not in name:
             return
         here = parent
+
+
+def _folders_of(files: list[str], base: str) -> list[str]:
+    """Return a folder and those below it that may be tables, the highest first; not all where there are very many."""
+    found = {base}
+    for file in files:
+        names = names_below(file, base)[:-1]
+        found.update("/".join([base.rstrip("/"), *names[: depth + 1]]) for depth in range(len(names)))
+    whole = [folder for folder in found if folder == base or "=" not in folder[len(base) :]]
+    return sorted(whole, key=lambda folder: (folder.count("/"), folder))[:_LAKES_SOUGHT]
 
 
 def _lake(path: str, kind: str) -> str:

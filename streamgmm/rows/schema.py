@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -111,25 +113,26 @@ class ColumnRequest:
         RowsError
             If a column is not there, or there more than once, or none is left.
         """
-        weight = None if self.weight is None else _find(self.weight, available, what)
+        table = _Names(tuple(available), what)
+        weight = None if self.weight is None else table.find(self.weight)
         fitted = self.fitted or FeatureSchema()
         asked = self.columns if self.columns is not None else fitted.columns
         if self.columns is not None and fitted.columns is not None:
             asked = _in_order_of(fitted.columns, self.columns)
         if self.columns is None and fitted.columns is not None:
-            lacking = [name for name in fitted.columns if _label(name, available) is None]
+            lacking = [name for name in fitted.columns if table.label(name) is None]
             if fitted._numbered and len(lacking) == len(fitted.columns):
                 asked = None
             elif lacking:
-                raise RowsError(_lacks(fitted, lacking, available, what))
+                raise RowsError(_lacks(fitted, lacking, table))
         if asked is not None:
-            return Chosen(tuple(_find(name, available, what) for name in asked), weight)
-        before = None if fitted.weight is None else _label(fitted.weight, available)
+            return Chosen(tuple(map(table.find, asked)), weight)
+        before = None if fitted.weight is None else table.label(fitted.weight)
         left_out = [name for name in (weight, before) if name is not None]
         features = tuple(name for name in (available if default is None else default) if name not in left_out)
         if not features:
             raise RowsError(f"{what} has no column left to be a feature; name some with columns=")
-        return Chosen(tuple(_find(name, available, what) for name in features), weight)
+        return Chosen(tuple(map(table.find, features)), weight)
 
 
 @dataclass(frozen=True)
@@ -164,17 +167,46 @@ def _names(columns: Any) -> tuple[Hashable, ...]:
     for name in names:
         if not isinstance(name, Hashable):
             raise RowsError(f"columns must be a sequence of names, and {name!r} is a {type(name).__name__}, no name")
-        if names.count(name) > 1:
-            raise RowsError(f"columns= names {name!r} {names.count(name)} times: name each feature once")
+    for name, times in Counter(names).items():
+        if times > 1:
+            raise RowsError(f"columns= names {name!r} {times} times: name each feature once")
     return names
 
 
-def _label(name: Hashable, available: Sequence[Hashable]) -> Hashable | None:
-    """Return how a table calls a column, or None: files call the columns 0, 1, ... of a pandas frame "0", "1", ..."""
-    if name in available:
-        return name
-    same = [label for label in available if str(label) == str(name) and _is_number(label) != _is_number(name)]
-    return same[0] if len(same) == 1 else None
+@dataclass(frozen=True)
+class _Names:
+    """The names of a table's columns: there may be many, and many are looked for."""
+
+    names: tuple[Hashable, ...]
+    what: str
+
+    @cached_property
+    def _times(self) -> Counter[Hashable]:
+        return Counter(self.names)
+
+    @cached_property
+    def _by_text(self) -> dict[str, set[Hashable]]:
+        found: dict[str, set[Hashable]] = {}
+        for name in self.names:
+            found.setdefault(str(name), set()).add(name)
+        return found
+
+    def label(self, name: Hashable) -> Hashable | None:
+        """Return how the table calls a column, or None: files call the columns 0, 1, ... of pandas "0", "1", ..."""
+        if name in self._times:
+            return name
+        same = [label for label in self._by_text.get(str(name), ()) if _is_number(label) != _is_number(name)]
+        return same[0] if len(same) == 1 else None
+
+    def find(self, name: Hashable) -> Hashable:
+        """Return how the table calls a column; one that is not there, or there twice, is an error."""
+        label = self.label(name)
+        if label is None:
+            raise RowsError(f"{self.what} has no column {name!r}; it has {_listed(self.names)}")
+        times = self._times[label]
+        if times > 1:
+            raise RowsError(f"{self.what} has {times} columns named {label!r}: give each its own name")
+        return label
 
 
 def _texts(names: tuple[Hashable, ...] | None) -> tuple[str, ...] | None:
@@ -185,24 +217,15 @@ def _is_number(name: Hashable) -> bool:
     return isinstance(name, (int, float, np.number))
 
 
-def _find(name: Hashable, available: Sequence[Hashable], what: str) -> Hashable:
-    label = _label(name, available)
-    if label is None:
-        raise RowsError(f"{what} has no column {name!r}; it has {_listed(available)}")
-    times = list(available).count(label)
-    if times > 1:
-        raise RowsError(f"{what} has {times} columns named {label!r}: give each its own name")
-    return label
-
-
 def _in_order_of(fitted: tuple[Hashable, ...], columns: tuple[Hashable, ...]) -> tuple[Hashable, ...]:
     """Take features that are those of the fit in its order; other names stand for the features in theirs."""
-    known = [_label(name, columns) for name in fitted]
+    given, of_fit = _Names(columns, "columns="), _Names(fitted, "the fit")
+    known = [given.label(name) for name in fitted]
     if None not in known and len(columns) == len(fitted):
         return fitted
     if all(name is None for name in known):
         return columns
-    other = next(name for name in columns if _label(name, fitted) is None) if len(columns) >= len(fitted) else None
+    other = next((name for name in columns if of_fit.label(name) is None), None)
     found = f"{other!r} is none of them" if other is not None else f"columns= names {len(columns)}"
     raise RowsError(
         f"the model was fitted to the feature names {_listed(fitted)}, and {found}: name those (in any order), leave "
@@ -210,12 +233,12 @@ def _in_order_of(fitted: tuple[Hashable, ...], columns: tuple[Hashable, ...]) ->
     )
 
 
-def _lacks(fitted: FeatureSchema, lacking: list[Hashable], available: Sequence[Hashable], what: str) -> str:
+def _lacks(fitted: FeatureSchema, lacking: list[Hashable], table: _Names) -> str:
     kind = "the column of lists" if fitted.embedding else "one of the feature names"
     others = f" (and {len(lacking) - 1} more)" if len(lacking) > 1 else ""
     return (
-        f"{what} has no column {lacking[0]!r}{others}, {kind} that the model was fitted to; it has "
-        f"{_listed(available)}. Where it has other names for all features, give them with columns="
+        f"{table.what} has no column {lacking[0]!r}{others}, {kind} that the model was fitted to; it has "
+        f"{_listed(table.names)}. Where it has other names for all features, give them with columns="
     )
 
 

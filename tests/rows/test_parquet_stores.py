@@ -207,6 +207,18 @@ def test_types_that_do_not_go_together_name_the_file(tmp_path):
         open_rows(tmp_path / "twice.parquet")
 
 
+@pytest.mark.parametrize("kind", ["pandas", "arrow", "parquet"])
+def test_tens_of_thousands_of_columns_are_no_matter(kind, tmp_path):
+    """Looking each name up among all would take minutes."""
+    names = [f"c{j}" for j in range(5_000 if kind == "parquet" else 20_000)]
+    table = pa.table([pa.array([float(j)]) for j in range(len(names))], names=names)
+    source = table.to_pandas() if kind == "pandas" else table
+    if kind == "parquet":
+        source = put(table, tmp_path / "x.parquet")
+    rows = open_rows(source, columns=names[::-1])
+    assert values(rows)[0, :3].tolist() == [len(names) - 1.0, len(names) - 2.0, len(names) - 3.0]
+
+
 def test_names_with_dots_are_no_paths(tmp_path):
     path = put(pa.table({"d": [1.0], "d.e": [2.0], "s": pa.array([{"x": 3.0}]), "": [4.0]}), tmp_path / "x.parquet")
     assert values(open_rows(path, columns=["d", "d.e", ""])).tolist() == [[1.0, 2.0, 4.0]]
@@ -248,7 +260,9 @@ def test_lake_tables_are_refused_by_name(kind, tmp_path):
     lake(kind, tmp_path / "table")
     put(FRAME, tmp_path / "table" / "day=1" / "x.parquet")
     table = tmp_path / "table"
-    sources = [table, f"{table}/*/*.parquet", table / "day=1"] + ([table / "data"] if kind == "Iceberg" else [])
+    sources = [table, f"{table}/*/*.parquet", f"{tmp_path}/*/*/*.parquet", table / "day=1"] + (
+        [table / "data"] if kind == "Iceberg" else []
+    )
     for source in sources:
         with pytest.raises(RowsError, match=f"is an? {kind} table.*list of its live files"):
             open_rows(source)
