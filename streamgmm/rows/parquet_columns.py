@@ -6,7 +6,7 @@ import re
 import warnings
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -43,6 +43,13 @@ class Footer:
     def columns(self) -> Counter[str]:
         """How often the file has each name."""
         return Counter(self.schema.names)
+
+    def without_keys(self, names: frozenset[str]) -> Footer:
+        """Return the same without some partition keys."""
+        if not names:
+            return self
+        keys = tuple((key, value) for key, value in self.file.keys if key not in names)
+        return replace(self, file=replace(self.file, keys=keys))
 
     def has(self, name: str) -> bool:
         """Whether the file, or the name of its folder, has a column."""
@@ -84,10 +91,10 @@ class Columns:
         read = tuple(_footers(found))
         # A file without rows says nothing of the columns of others.
         footers = tuple(footer for footer in read if any(n_rows for _, n_rows, _ in footer.row_groups)) or read
-        files = [footer.file for footer in footers]
         names = dict.fromkeys(name for footer in footers for name in footer.columns)
-        no_keys = found.outer_keys.intersection(names)
-        keys = dict.fromkeys(key for file in files for key, _ in file.keys if key not in no_keys)
+        footers = tuple(footer.without_keys(found.outer_keys.intersection(names)) for footer in footers)
+        files = [footer.file for footer in footers]
+        keys = dict.fromkeys(key for file in files for key, _ in file.keys)
         index = {name for footer in footers for name in index_columns(footer.schema)}
         if declared is None:
             available = [*names, *(key for key in keys if key not in names)]
@@ -115,7 +122,7 @@ def _footers(found: FoundFiles) -> Iterable[Footer]:
     import pyarrow as pa
     import pyarrow.dataset as pads
 
-    # Without a schema: with one, Arrow would read a footer to find it.
+    # Of a schema that is given: Arrow would read a footer to find one.
     dataset = pads.dataset(
         [file.path for file in found.files], schema=pa.schema([]), filesystem=found.filesystem, format="parquet"
     )

@@ -98,6 +98,11 @@ def test_only_folders_below_the_one_that_was_named_are_keys(tmp_path):
     assert values(open_rows([path], columns=["k"]))[0].tolist() == [2.0]  # as pyarrow and pandas
     with pytest.raises(RowsError, match="no column 'k'"):
         open_rows(path, columns=["k"])
+    # Folders above all files of a list mean nothing where the files have such a column, be it one of them.
+    other = put(FRAME[["b"]], path.parent / "y.parquet")
+    with pytest.warns(RowsWarning, match=r"column 'a' is left out.*y\.parquet does not"):
+        assert open_rows([path, other]).feature_names == ("b",)
+    other.unlink()
     # A folder named as a column whose values are others is no reason to change them.
     with pytest.raises(RowsError, match=r"column 'a' has the value .* in the file, and 1 by its folder"):
         values(open_rows(tmp_path))
