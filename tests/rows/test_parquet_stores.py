@@ -1,6 +1,7 @@
 """Parquet as it is found: indexes, partition keys, files that differ, lake tables, folders of many things."""
 
 import json
+import pickle
 import re
 
 import dask.dataframe as dd
@@ -352,3 +353,28 @@ def test_a_dataset_is_read_wherever_the_process_stands(tmp_path, monkeypatch):
     rows = open_rows(pads.dataset("d"))
     monkeypatch.chdir("/")
     np.testing.assert_array_equal(values(rows), X)
+
+
+# Workers
+
+
+@pytest.mark.parametrize("kind", ["folder with keys", "list", "dataset", "embedding", "files that differ"])
+def test_what_is_sent_to_workers_reads_the_same(kind, tmp_path, monkeypatch):
+    """Also where a relative path was given, and the worker is in another folder."""
+    monkeypatch.chdir(tmp_path)
+    put(FRAME[:20], tmp_path / "d" / "k=1" / "0.parquet")
+    put(FRAME[20:].astype({"a": "float32"}), tmp_path / "d" / "k=2" / "0.parquet")
+    put(pa.table({"v": list(X)}), tmp_path / "v.parquet")
+    source, columns = {
+        "folder with keys": ("d", ["b", "k"]),
+        "list": (["d/k=1/0.parquet", "d/k=2/0.parquet"], ["b"]),
+        "dataset": (pads.dataset("d", schema=pa.schema({"b": pa.float32()})), None),
+        "embedding": ("v.parquet", None),
+        "files that differ": ("d/*/*.parquet", None),
+    }[kind]
+    rows = open_rows(source, columns=columns)
+    expected = values(rows)
+    assert len(expected) == 60
+    sent = pickle.dumps(rows.recut(()))
+    monkeypatch.chdir("/")
+    np.testing.assert_array_equal(np.concatenate([b.x for b in pickle.loads(sent).read(7, 60)]), expected[7:])
