@@ -14,7 +14,7 @@ import numpy.typing as npt
 from sklearn.base import BaseEstimator, DensityMixin, clone
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import check_array, check_is_fitted
 
 from streamgmm.exceptions import InputError, RowsError
 from streamgmm.fitting.checkpoint import RESUME, Checkpoint, opened
@@ -31,9 +31,10 @@ from streamgmm.mixture.parameters import MixtureParameters
 from streamgmm.predictions import LogLikelihood, log_likelihood, predict
 from streamgmm.progress import reporter
 from streamgmm.rows.base import Rows
-from streamgmm.rows.open import is_stored, kind_of, open_rows
+from streamgmm.rows.open import is_stored, is_table, open_rows
 from streamgmm.rows.places import InUse, check_checkpoint_apart, places_of
 from streamgmm.rows.plan import Plan
+from streamgmm.rows.schema import FeatureSchema
 
 if TYPE_CHECKING:
     import dask.array as da
@@ -148,7 +149,7 @@ class GaussianMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
         Rows that were left out because of a missing value.
     n_features_in_ : int
     feature_names_in_ : ndarray of shape (n_features_in_,)
-        Where the rows had names for their features.
+        Where the rows had names for their features, as they were (also numbers, which scikit-learn forgets).
 
     References
     ----------
@@ -219,14 +220,19 @@ class GaussianMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
 
         Parameters
         ----------
-        X : array-like, table, Dask collection, zarr.Array, str or path of shape (n_samples, n_features)
-            The rows. Stores are read anew in each pass; nothing is kept or persisted.
+        X : array-like, table, Dask collection, zarr.Array, str, path or list of paths, (n_samples, n_features)
+            The rows. Stores are read anew in each pass; nothing is kept or persisted. A table is of pandas, polars,
+            pyarrow, or anything that gives Arrow data; paths are of a .npy file, a Zarr store, or Parquet: a file, a
+            folder, a pattern, or a list of files. The rows of Parquet are in the order of the files' names, with the
+            numbers in these in the order of numbers, as Dask reads them (part.2 before part.10), or in that of a list.
         y : None
             Ignored; there for scikit-learn.
         sample_weight : array-like of shape (n_samples,), or str, default=None
             How many rows each row stands for, or the column of a table that says so. A row of weight 0 is absent.
         columns : sequence of str, default=None
-            The features of a table; all columns but the weights where not given.
+            The features of a table; where not given, all columns but the weights, an index that pandas has stored, and,
+            of Parquet, columns that only some files have (a `RowsWarning` says so) and the keys of folders (year=2020).
+            Those that are named are missing values where a file lacks them.
 
         Returns
         -------
@@ -316,7 +322,8 @@ class GaussianMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
         X : array-like, table, Dask collection, zarr.Array, str or path of shape (n_samples, n_features)
             The rows.
         columns : sequence of str, default=None
-            The features of a table; those of the fit where it had names.
+            The features of a table. Where the fit had names they are taken by these, in any order and among others, and
+            need not be given; where a table has other names for all of them, give those in the order of the fit's.
 
         Returns
         -------
@@ -455,7 +462,7 @@ class GaussianMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
     def adopt(self, result: FitResult, opened: GaussianMixture) -> None:
         """Take over the result of a fit to rows that `opened` (or this estimator itself) has opened."""
         if opened is not self:
-            for name in ("n_features_in_", "feature_names_in_", "_weight_column", "_source_places"):
+            for name in ("n_features_in_", "feature_names_in_", "_schema", "_source_places"):
                 if hasattr(opened, name):
                     setattr(self, name, getattr(opened, name))
         parameters, state = result.parameters, result.state
@@ -485,45 +492,53 @@ class GaussianMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
     def _predict(self, X: Any, kind: str, columns: Sequence[str] | None) -> Result:
         return predict(self.open(X, columns=columns), self.parameters(), kind, missing=self.missing)
 
-    def _feature_names(self) -> tuple[str, ...] | None:
+    def _fitted_schema(self) -> FeatureSchema:
         names = getattr(self, "feature_names_in_", None)
-        return None if names is None else tuple(names)
+        known: FeatureSchema | None = getattr(self, "_schema", None)
+        return known or FeatureSchema(None if names is None else tuple(names))
 
-    def _rows(self, X: Any, *, sample_weight: Any, columns: Sequence[str] | None, reset: bool) -> Rows:
+    def _rows(self, X: Any, *, sample_weight: Any, columns: Sequence[Any] | None, reset: bool) -> Rows:
         """Open rows of any kind, and check them (`reset=False`) against those of the fit."""
         memory_limit = parse_memory_limit(self.memory_limit)
-        tabular = kind_of(X) in ("pandas", "pyarrow", "dask.dataframe")
-        if not tabular and not is_stored(X):
-            # Lists, arrays, anything that scikit-learn can turn into an array; missing values are found by the pass.
-            X = validate_data(self, X, reset=reset, dtype=None, ensure_all_finite=False, ensure_min_samples=1)
-            if X.dtype.kind in "US":
-                raise RowsError(f"X has dtype {X.dtype}, which is text: convert it to numbers first, X.astype(float)")
-            if X.dtype.kind not in "fiub" or X.dtype.itemsize > 8:
-                X = validate_data(self, X, reset=reset, dtype=np.float64, ensure_all_finite=False)
-        elif kind_of(X) == "pandas" and columns is None and not isinstance(sample_weight, str):
-            if not reset and self._weight_column in X.columns:
-                X = X.drop(columns=self._weight_column)
-            validate_data(self, X, reset=reset, skip_check_array=True)
-        rows = open_rows(
-            X,
-            sample_weight=sample_weight,
-            columns=columns,
-            default_columns=None if reset else self._feature_names(),
-            memory_limit=memory_limit,
-        )
-        if reset:
-            self._weight_column: str | None = sample_weight if isinstance(sample_weight, str) else None
+        if not is_table(X) and not is_stored(X):
+            X = self._as_array(X)
+        fitted = None if reset else self._fitted_schema()
+        rows = open_rows(X, sample_weight=sample_weight, columns=columns, fitted=fitted, memory_limit=memory_limit)
+        if fitted is None:
             self.n_features_in_ = rows.n_features
-            if rows.feature_names is not None:
-                self.feature_names_in_ = np.asarray(rows.feature_names, dtype=object)
-            elif hasattr(self, "feature_names_in_"):
-                del self.feature_names_in_
-        elif rows.n_features != self.n_features_in_:
+            self._take_schema(rows.schema)
+            return rows
+        by_place = None if columns is not None else fitted.taken_by_place(rows.schema, type(self).__name__)
+        if by_place is not None:
+            warnings.warn(by_place, UserWarning, stacklevel=4)
+        if rows.n_features != self.n_features_in_:
             raise RowsError(
                 f"X has {rows.n_features} features, but {type(self).__name__} is expecting {self.n_features_in_} "
                 "features as input"
             )
         return rows
+
+    def _as_array(self, X: Any) -> npt.NDArray[Any]:
+        """Turn lists, arrays, anything that scikit-learn can, into an array of numbers."""
+        # Missing values are found by the pass.
+        options = {"estimator": self, "input_name": "X", "ensure_all_finite": False}
+        array: npt.NDArray[Any] = check_array(X, dtype=None, **options)
+        if array.dtype.kind in "US":
+            raise RowsError(f"X has dtype {array.dtype}, which is text: convert it to numbers first, X.astype(float)")
+        if array.dtype.kind not in "fiub" or array.dtype.itemsize > 8:
+            array = check_array(X, dtype=np.float64, **options)
+        return array
+
+    def _take_schema(self, schema: FeatureSchema) -> None:
+        """Take over the names of columns: those of a fit, or of a model file."""
+        self._schema = schema
+        if schema.feature_names is not None:
+            # Names may be tuples: no array is made of those.
+            names = np.empty(len(schema.feature_names), dtype=object)
+            names[:] = schema.feature_names
+            self.feature_names_in_ = names
+        elif hasattr(self, "feature_names_in_"):
+            del self.feature_names_in_
 
     def _check_parameters(self) -> None:
         """Check the parameters' values; those that depend on the rows are checked when these are known."""

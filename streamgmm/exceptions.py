@@ -18,6 +18,7 @@
 
     StreamGMMWarning (UserWarning)
     ├── ComponentWarning                   a component starved or collapsed, and what became of it
+    ├── RowsWarning                        what was left out of the rows that were named, or lacks in some files
     └── CheckpointWarning                  a part of a checkpoint is damaged, and an earlier one was taken
 """
 
@@ -76,6 +77,10 @@ class ClusterError(StreamGMMError, RuntimeError):
 
 class StreamGMMWarning(UserWarning):
     """Base of all warnings of streamgmm's own."""
+
+
+class RowsWarning(StreamGMMWarning):
+    """A part of what was named is left out of the rows, or some of its files lack a column."""
 
 
 class CheckpointWarning(StreamGMMWarning):

@@ -30,6 +30,7 @@ from streamgmm.mixture.parameters import MixtureParameters
 from streamgmm.rows.outputs import check_output
 from streamgmm.rows.places import check_apart, places_of
 from streamgmm.rows.replacing import is_url, local_path, writing_to
+from streamgmm.rows.schema import FeatureSchema, from_json, to_json
 from streamgmm.storage import opened_place, replace_file, retried
 
 FORMAT_VERSION = 1
@@ -81,7 +82,7 @@ def save(model: GaussianMixture, path: str | os.PathLike[str]) -> None:
     parameters = {name: value for name, value in model.get_params(deep=False).items() if name not in _NOT_SAVED}
     random_state = model.random_state
     parameters["random_state"] = int(random_state) if isinstance(random_state, (int, np.integer)) else None
-    names = getattr(model, "feature_names_in_", None)
+    schema = model._fitted_schema()
     header = {
         "format_version": FORMAT_VERSION,
         "streamgmm_version": __version__,
@@ -93,7 +94,9 @@ def save(model: GaussianMixture, path: str | os.PathLike[str]) -> None:
         "lower_bound": float(model.lower_bound_) if np.isfinite(model.lower_bound_) else None,
         "n_missing": int(model.n_missing_),
         "n_features_in": int(model.n_features_in_),
-        "feature_names_in": None if names is None else [str(name) for name in names],
+        "feature_names_in": None if schema.feature_names is None else [to_json(name) for name in schema.feature_names],
+        "list_column": to_json(schema.columns[0]) if schema.embedding and schema.columns else None,
+        "weight_column": to_json(schema.weight),
     }
     arrays = {name: np.ascontiguousarray(getattr(model, f"{name}_"), dtype=np.float64) for name in _ARRAYS}
     header[_HAS_CHECKSUM] = True
@@ -248,7 +251,8 @@ def _restored(header: dict[str, Any], arrays: dict[str, Any], path: str) -> Gaus
             raise InputError(f"warm_start is {model.warm_start!r}; expected true or false")
         parameters = MixtureParameters(model.covariance_type, *(arrays[name] for name in _ARRAYS[:4]))
         check_consistent(parameters)
-        bounds, names = arrays["lower_bounds"], header["feature_names_in"]
+        schema = _schema_of(header)
+        bounds, names = arrays["lower_bounds"], schema.feature_names
         if bounds.dtype != np.float64 or bounds.ndim != 1 or not np.isfinite(bounds).all():
             raise InputError("lower_bounds are not finite float64 numbers")
         if header["n_features_in"] != parameters.n_features:
@@ -263,9 +267,7 @@ def _restored(header: dict[str, Any], arrays: dict[str, Any], path: str) -> Gaus
         model.n_iter_ = header["n_iter"]
         model.lower_bound_ = float("-inf") if header["lower_bound"] is None else float(header["lower_bound"])
         model.n_missing_, model.n_features_in_ = header["n_missing"], header["n_features_in"]
-        model._weight_column = None
-        if names is not None:
-            model.feature_names_in_ = np.asarray(names, dtype=object)
+        model._take_schema(schema)
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         what = str(error) if isinstance(error, InputError) else f"{error!r} in its header or arrays"
         raise ModelFileError(f"{path} is damaged: {what}") from error
@@ -282,7 +284,6 @@ def _check_header(header: dict[str, Any]) -> None:
         If one is not there.
     """
     names, bound = header["feature_names_in"], header["lower_bound"]
-    is_text = names is None or (isinstance(names, list) and all(isinstance(name, str) for name in names))
     for name, fits, expected in (
         ("parameters", isinstance(header["parameters"], dict), "an object"),
         ("converged", isinstance(header["converged"], bool), "true or false"),
@@ -291,8 +292,7 @@ def _check_header(header: dict[str, Any]) -> None:
         ("n_missing", _is_integer(header["n_missing"], 0), "an integer of at least 0"),
         ("n_features_in", _is_integer(header["n_features_in"], 1), "an integer of at least 1"),
         ("lower_bound", bound is None or (type(bound) in (int, float) and np.isfinite(bound)), "a finite number"),
-        ("feature_names_in", is_text, "a list of texts"),
-        ("feature_names_in", not is_text or names is None or len({*names}) == len(names), "different names"),
+        ("feature_names_in", names is None or isinstance(names, list), "a list of names"),
     ):
         if not fits:
             raise InputError(f"{name} is {header[name]!r}; expected {expected}"[:300])
@@ -302,6 +302,21 @@ def _check_header(header: dict[str, Any]) -> None:
 
 def _is_integer(value: Any, smallest: int) -> bool:
     return type(value) is int and value >= smallest
+
+
+def _schema_of(header: dict[str, Any]) -> FeatureSchema:
+    """Return the names that are in a header; older files have those of features alone.
+
+    Raises
+    ------
+    InputError
+        If they are no names, or one is there twice.
+    """
+    names = None if header["feature_names_in"] is None else tuple(map(from_json, header["feature_names_in"]))
+    if names is not None and len({*names}) < len(names):
+        raise InputError("feature_names_in has a name twice")
+    lists, weight = (from_json(header.get(key)) for key in ("list_column", "weight_column"))
+    return FeatureSchema(names if lists is None else (lists,), weight, embedding=lists is not None)
 
 
 def _plain(value: Any) -> Any:

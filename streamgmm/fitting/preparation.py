@@ -157,7 +157,7 @@ class Preparation:
         if settings.reg_covar == 0.0 and frame.singular:
             names = self.rows.feature_names or tuple(str(j) for j in range(self.rows.n_features))
             if frame.constant_features:
-                what = f"feature(s) {', '.join(names[j] for j in frame.constant_features)} never vary"
+                what = f"feature(s) {', '.join(str(names[j]) for j in frame.constant_features)} never vary"
             else:
                 what = "some features are linear combinations of others"
             raise SingularCovarianceError(

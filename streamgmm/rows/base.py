@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from streamgmm.exceptions import MissingValuesError, RowsError
 from streamgmm.rows.fingerprint import digest
+from streamgmm.rows.schema import FeatureSchema
 from streamgmm.rows.sending import task_of
 from streamgmm.tree import add_up
 
@@ -111,6 +112,8 @@ class Rows(ABC):
         their parts are not known.
     memory_limit : int or None
         Bytes that a process may use for rows.
+    schema : FeatureSchema
+        The columns of a table that are features and weights.
     """
 
     description: str
@@ -121,6 +124,7 @@ class Rows(ABC):
     in_memory: bool
     piece_bytes: int
     memory_limit: int | None = None
+    schema: FeatureSchema = FeatureSchema()
 
     @property
     def provenance(self) -> Provenance:

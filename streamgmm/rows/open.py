@@ -3,25 +3,41 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from typing import Any
 
 import numpy as np
 
 from streamgmm.exceptions import RowsError
 from streamgmm.rows.base import RandomAccessRows, Rows, check_sample_weight
+from streamgmm.rows.paths import kind_of_path, normalised
 from streamgmm.rows.reading import Reading
-from streamgmm.storage import check_url
+from streamgmm.rows.schema import ColumnRequest, FeatureSchema
 
 _KINDS = (
-    "a NumPy array, a pandas DataFrame, a pyarrow Table, a zarr.Array, a Dask array or DataFrame, or the path of a "
-    ".npy file, a Zarr store or Parquet files"
+    "a NumPy array, a pandas or polars DataFrame, a pyarrow Table or dataset, a zarr.Array, a Dask array or DataFrame, "
+    "the path of a .npy file, a Zarr store or Parquet files, or a list of Parquet files"
 )
 
 
 def is_stored(source: Any) -> bool:
-    """Tell whether a source's rows are read lazily: Dask collections, Zarr arrays, paths."""
-    return isinstance(source, (str, os.PathLike)) or kind_of(source) in ("dask.array", "dask.dataframe", "zarr")
+    """Tell whether a source's rows are read lazily: Dask collections, Zarr arrays, paths, datasets of files."""
+    stored = ("dask.array", "dask.dataframe", "zarr", "pyarrow.dataset")
+    return isinstance(source, (str, os.PathLike)) or is_paths(source) or kind_of(source) in stored
+
+
+def is_table(source: Any) -> bool:
+    """Tell whether a source is a table in memory, of any library."""
+    return kind_of(source) in ("pandas", "pyarrow", "arrow", "lazy table")
+
+
+def is_paths(source: Any) -> bool:
+    """Tell whether a source is a list of paths."""
+    return (
+        isinstance(source, (list, tuple))
+        and len(source) > 0
+        and all(isinstance(path, (str, os.PathLike)) for path in source)
+    )
 
 
 def kind_of(source: Any) -> str:
@@ -38,29 +54,42 @@ def kind_of(source: Any) -> str:
             return "pandas"
         if name == "Table" and module.startswith("pyarrow"):
             return "pyarrow"
-    return "other"
+        if name == "Dataset" and module.startswith("pyarrow"):
+            return "pyarrow.dataset"
+        if name == "LazyFrame":
+            return "lazy table"
+    return "arrow" if _gives_arrow(source) else "other"
+
+
+def _gives_arrow(source: Any) -> bool:
+    """Whether an object gives a table by Arrow's PyCapsule interface or that of dataframes; a column does not."""
+    if not any(hasattr(source, name) for name in ("__arrow_c_stream__", "__arrow_c_array__", "__dataframe__")):
+        return False
+    shape = getattr(source, "shape", None)
+    return hasattr(source, "schema") or hasattr(source, "columns") if shape is None else len(shape) == 2
 
 
 def open_rows(
     source: Any,
     *,
     sample_weight: Any = None,
-    columns: Sequence[str] | None = None,
-    default_columns: Sequence[str] | None = None,
+    columns: Sequence[Hashable] | None = None,
+    fitted: FeatureSchema | None = None,
     memory_limit: int | None = None,
 ) -> Rows:
     """Make `Rows` of data of any supported kind.
 
     Parameters
     ----------
-    source : array, table, Dask collection, or path
+    source : array, table, Dask collection, path, list of paths, or dataset
         See the package's README for the kinds.
     sample_weight : array of shape (n_rows,), str, or None
         Weights of the rows, or the name of the column that holds them.
-    columns : sequence of str, optional
+    columns : sequence of hashable, optional
         The features of a table.
-    default_columns : sequence of str, optional
-        The same where `columns` is not given, and nothing to what has no named columns.
+    fitted : FeatureSchema, optional
+        What a model was fitted to: a table's features are taken by its names where `columns` is not given. It is
+        nothing to what has no named columns.
     memory_limit : int, optional
         Bytes that a process may use.
 
@@ -72,36 +101,25 @@ def open_rows(
         If there is a password in its URL.
     """
     if isinstance(source, (str, os.PathLike)):
-        check_url(os.fspath(source))
-    rows = _opened(source, sample_weight, columns, default_columns, memory_limit)
+        source = normalised(source)
+    elif is_paths(source):
+        source = [normalised(path) for path in source]
+    request = ColumnRequest.of(columns, sample_weight if isinstance(sample_weight, str) else None, fitted)
+    rows = _opened(source, request, None if isinstance(sample_weight, str) else sample_weight, memory_limit)
     rows.memory_limit = memory_limit
     return rows
 
 
-def _opened(
-    source: Any,
-    sample_weight: Any,
-    columns: Sequence[str] | None,
-    default_columns: Sequence[str] | None,
-    memory_limit: int | None,
-) -> Rows:
-    weight_column = sample_weight if isinstance(sample_weight, str) else None
-    weights = None if weight_column is not None else sample_weight
+def _opened(source: Any, request: ColumnRequest, weights: Any, memory_limit: int | None) -> Rows:
     kind = kind_of(source)
     if kind == "dask.array":
         from streamgmm.rows.collections import DaskRows
 
-        _no_columns(columns, weight_column, "a Dask array")
+        _no_columns(request, "a Dask array")
         return DaskRows(source, sample_weight=weights, memory_limit=memory_limit)
-    if columns is None and default_columns is not None and _has_columns(source, kind):
-        columns = default_columns
     if kind == "dask.dataframe":
-        from streamgmm.rows.collections import rows_of_dataframe
-
-        return rows_of_dataframe(
-            source, columns=columns, weight_column=weight_column, sample_weight=weights, memory_limit=memory_limit
-        )
-    rows = _random_access(source, kind, columns, weight_column, memory_limit)
+        return _of_dask_dataframe(source, request, weights, memory_limit)
+    rows = _random_access(source, kind, request, memory_limit)
     if weights is not None:
         if kind_of(weights) == "dask.array":
             raise RowsError(
@@ -112,27 +130,44 @@ def _opened(
     return rows
 
 
-def _has_columns(source: Any, kind: str) -> bool:
-    if isinstance(source, (str, os.PathLike)):
-        path = os.fspath(source)
-        return Reading.of(path).call(lambda: _kind_of_path(path), path) == "parquet"
-    return kind in ("pyarrow", "dask.dataframe")
+def _of_dask_dataframe(source: Any, request: ColumnRequest, weights: Any, memory_limit: int | None) -> Rows:
+    from streamgmm.rows.collections import rows_of_dataframe
+
+    if getattr(source, "ndim", 2) != 2:
+        raise RowsError("X is a Dask Series, one column; expected a DataFrame: X.to_frame()")
+    chosen = request.choose(list(source.columns), "the Dask DataFrame X")
+    rows = rows_of_dataframe(
+        source,
+        columns=chosen.features,
+        weight_column=chosen.weight,
+        sample_weight=weights,
+        memory_limit=memory_limit,
+    )
+    rows.schema = FeatureSchema(chosen.features, chosen.weight)
+    return rows
 
 
-def _random_access(
-    source: Any, kind: str, columns: Sequence[str] | None, weight_column: str | None, memory_limit: int | None
-) -> RandomAccessRows:
-    if isinstance(source, (str, os.PathLike)):
-        return _open_path(os.fspath(source), columns, weight_column, memory_limit)
+def _random_access(source: Any, kind: str, request: ColumnRequest, memory_limit: int | None) -> RandomAccessRows:
+    if isinstance(source, str):
+        return _open_path(source, request, memory_limit)
+    if kind == "pyarrow.dataset" or is_paths(source):
+        from streamgmm.rows.parquet import ParquetRows
+
+        return ParquetRows(source, request, memory_limit=memory_limit)
     if kind == "pandas":
         from streamgmm.rows.tables import PandasRows
 
-        return PandasRows(source, columns=columns, weight_column=weight_column, memory_limit=memory_limit)
-    if kind == "pyarrow":
-        from streamgmm.rows.tables import ArrowRows
+        return PandasRows(source, request, memory_limit=memory_limit)
+    if kind in ("pyarrow", "arrow"):
+        from streamgmm.rows.arrow import ArrowRows, as_table
 
-        return ArrowRows(source, columns=columns, weight_column=weight_column, memory_limit=memory_limit)
-    _no_columns(columns, weight_column, f"a {type(source).__name__}")
+        return ArrowRows(source if kind == "pyarrow" else as_table(source), request, memory_limit=memory_limit)
+    if kind == "lazy table":
+        raise RowsError(
+            f"X is a {type(source).__module__.partition('.')[0]} LazyFrame, a query that is not computed: give its "
+            "result, X.collect(), or write it with X.sink_parquet(path) and give the path"
+        )
+    _no_columns(request, f"a {type(source).__name__}")
     if kind == "zarr":
         from streamgmm.rows.zarr_store import ZarrRows
 
@@ -144,19 +179,18 @@ def _random_access(
     raise RowsError(f"X is a {type(source).__module__}.{type(source).__name__}; expected {_KINDS}")
 
 
-def _open_path(
-    path: str, columns: Sequence[str] | None, weight_column: str | None, memory_limit: int | None
-) -> RandomAccessRows:
-    if "://" not in path:
-        # Workers may run in another folder.
-        path = os.path.abspath(path)
-    kind = Reading.of(path).call(lambda: _kind_of_path(path), path)
+def _open_path(path: str, request: ColumnRequest, memory_limit: int | None) -> RandomAccessRows:
+    kind = Reading.of(path).call(lambda: kind_of_path(path), path)
     if kind == "parquet":
         from streamgmm.rows.parquet import ParquetRows
 
-        return ParquetRows(path, columns=columns, weight_column=weight_column, memory_limit=memory_limit)
-    _no_columns(columns, weight_column, path)
+        return ParquetRows(path, request, memory_limit=memory_limit)
+    _no_columns(request, path)
     if kind == "npy":
+        if "://" in path:
+            from streamgmm.rows.npy import RemoteNpyRows
+
+            return RemoteNpyRows(path, memory_limit=memory_limit)
         from streamgmm.rows.arrays import NpyRows
 
         return NpyRows(path, memory_limit=memory_limit)
@@ -165,37 +199,8 @@ def _open_path(
     return open_zarr(path, memory_limit=memory_limit)
 
 
-def _kind_of_path(path: str) -> str:
-    """Tell what is stored at a path, by its name and then by what is there."""
-    import fsspec
-
-    if any(c in path for c in "*?["):
-        return "parquet"
-    filesystem, root = fsspec.core.url_to_fs(path)
-    if not filesystem.exists(root):
-        raise RowsError(f"{path} does not exist")
-    if path.endswith(".npy"):
-        return "npy"
-    if filesystem.isdir(root):
-        markers = ("zarr.json", ".zarray", ".zgroup")
-        if any(filesystem.exists(f"{root.rstrip('/')}/{marker}") for marker in markers):
-            return "zarr"
-        if any(f.endswith((".parquet", ".parq", ".pq")) for f in filesystem.find(root)):
-            return "parquet"
-        raise RowsError(f"{path} is a folder, but neither a Zarr store nor one with Parquet files (*.parquet)")
-    if path.endswith((".parquet", ".parq", ".pq")):
-        return "parquet"
-    with filesystem.open(root, "rb") as file:
-        start = file.read(6)
-    if start.startswith(b"PAR1"):
-        return "parquet"
-    if path.endswith(".zip"):
-        return "zarr"
-    raise RowsError(f"{path} is neither a .npy file, nor a Zarr store, nor a Parquet file")
-
-
-def _no_columns(columns: Sequence[str] | None, weight_column: str | None, what: str) -> None:
-    if columns is not None:
+def _no_columns(request: ColumnRequest, what: str) -> None:
+    if request.columns is not None:
         raise RowsError(f"columns= is for tables; {what} has no named columns")
-    if weight_column is not None:
-        raise RowsError(f"sample_weight={weight_column!r} names a column; {what} has none: give an array")
+    if request.weight is not None:
+        raise RowsError(f"sample_weight={request.weight!r} names a column; {what} has none: give an array")

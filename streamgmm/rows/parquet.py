@@ -1,4 +1,4 @@
-"""Parquet: one file, a folder, a glob, hive partitions. Planned from the footers, read row group by row group."""
+"""Parquet: a file, a folder, a pattern, a list or a dataset. Planned from the footers, read row group by row group."""
 
 from __future__ import annotations
 
@@ -6,18 +6,20 @@ from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, islice
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from streamgmm.exceptions import RowsError
 from streamgmm.rows.ahead import read_ahead
+from streamgmm.rows.arrow import ArrowLayout, numbers_of, plain_values
 from streamgmm.rows.base import Block, RandomAccessRows, RowRange
 from streamgmm.rows.cut import COPIES, PIECE_BYTES, check_piece, fits, stored_task_bytes, task_bytes
 from streamgmm.rows.fingerprint import digest, digest_of_files
+from streamgmm.rows.parquet_columns import Columns, Value
+from streamgmm.rows.parquet_files import dataset_files, find_files, list_files
 from streamgmm.rows.reading import Reading
-from streamgmm.rows.tables import ArrowLayout
-from streamgmm.storage import url_of
+from streamgmm.rows.schema import ColumnRequest
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -32,53 +34,72 @@ _BUFFER_BYTES = 2**20
 
 @dataclass(frozen=True)
 class RowGroup:
-    """One row group of one file, and the partition values of that file."""
+    """One row group of one file, and the values of that file's partition keys."""
 
     path: str
     index: int
     n_rows: int
     n_bytes: int
-    partition: tuple[tuple[str, Any], ...]
+    keys: tuple[tuple[str, Value], ...]
 
 
 class ParquetRows(RandomAccessRows):
-    """The rows of Parquet files, in the order of the files' names.
+    """The rows of Parquet files.
+
+    Their order is that of the files, which is that of a list or a dataset that was given, and else that of their names,
+    with the numbers in these in the order of numbers: as Dask reads them.
 
     Parameters
     ----------
-    path : str
-        A file, a folder, or a glob; anything that fsspec opens.
-    columns : sequence of str, optional
-        The features; all columns but the weights where not given. Partition keys are used only where named.
-    weight_column : str, optional
-        The column that holds the weights of the rows.
+    source : str, sequence of str, or pyarrow.dataset.Dataset
+        A file, a folder, or a pattern, anything that fsspec opens; files; or a dataset of files.
+    request : ColumnRequest
+        The features: all columns that all files have, but the weights and a pandas index, where none are named.
+        Partition keys are used only where named. A file that lacks a column that is named has missing values there.
     memory_limit : int, optional
         Bytes that a process may use.
     """
 
     def __init__(
         self,
-        path: str,
+        source: str | Sequence[str] | pads.Dataset,
+        request: ColumnRequest,
         *,
-        columns: Sequence[str] | None = None,
-        weight_column: str | None = None,
         memory_limit: int | None = None,
     ) -> None:
-        self._reading = Reading.of(path)
-        dataset, schema, partition_names = self._reading.call(lambda: _discover(path), path)
-        if columns is None:
-            file_schema = schema
+        if isinstance(source, str):
+            self.description, first = source, source
+        elif isinstance(source, Sequence):
+            more = f" and {len(source) - 1} more" if len(source) > 1 else ""
+            self.description, first = f"{source[0]}{more}", source[0]
         else:
-            file_schema = _with_partition_keys(schema, dataset.schema, partition_names, columns)
-        self.description = path
-        self._layout = ArrowLayout.of_schema(file_schema, columns, weight_column, path)
-        self._groups = self._reading.call(
-            lambda: _row_groups(path, dataset, schema, self._layout, partition_names), path
-        )
+            self.description, first = "the dataset X", ""
+        self._reading = Reading.of(first)
+
+        def planned() -> Columns:
+            if isinstance(source, str):
+                return Columns.of(find_files(source), request, self.description)
+            if isinstance(source, Sequence):
+                return Columns.of(list_files(source), request, self.description)
+            return Columns.of(dataset_files(source), request, self.description, source.schema)
+
+        columns = self._reading.call(planned, self.description)
+        self._reading = Reading.of(columns.footers[0].file.url)
+        self._casts = columns.declared
+        self._groups = [
+            RowGroup(footer.file.url, *of_group, keys)
+            for footer, keys in zip(columns.footers, columns.keys, strict=True)
+            for of_group in footer.row_groups
+        ]
         self._starts = [0, *accumulate(group.n_rows for group in self._groups)]
-        self.n_rows, self.n_features = self._starts[-1], self._layout.n_features
+        self.n_rows = self._starts[-1]
         if self.n_rows == 0:
-            raise RowsError(f"{path} has no rows")
+            raise RowsError(f"{self.description} has no rows")
+        self._batch_rows = min(_BATCH_ROWS, self.n_rows)
+        names = columns.chosen.features
+        lists = (table.column(names[0]) for group in self._groups for table in self._tables(group, names))
+        self._layout = ArrowLayout.of_types(columns.types, columns.chosen, self.description, lists)
+        self.schema, self.n_features = self._layout.schema, self._layout.n_features
         self.dtype, self.feature_names = self._layout.dtype, self._layout.feature_names
         self.in_memory = False
         self.ranges = self._cut(memory_limit)
@@ -104,10 +125,12 @@ class ParquetRows(RandomAccessRows):
         return tuple(ranges)
 
     def stored_version(self) -> str | None:
-        return digest_of_files(sorted({group.path for group in self._groups}))
+        return digest_of_files(list(dict.fromkeys(group.path for group in self._groups)))
 
     def _content_digest(self) -> str:
-        return digest([super()._content_digest(), *self._layout.columns, f"weights: {self._layout.weight_column}"])
+        return digest(
+            [super()._content_digest(), *self._layout.chosen.features, f"weights: {self._layout.chosen.weight}"]
+        )
 
     def read(self, start: int, stop: int) -> Iterator[Block]:
         pieces = self._pieces(start, stop)
@@ -119,7 +142,7 @@ class ParquetRows(RandomAccessRows):
             if group_start >= stop:
                 break
             at = group_start
-            for table in self._tables(group):
+            for table in self._tables(group, self._layout.chosen.all):
                 low, high = max(start, at), min(stop, at + table.num_rows)
                 if low < high:
                     yield self._layout.block(table.slice(low - at, high - low), low)
@@ -127,12 +150,12 @@ class ParquetRows(RandomAccessRows):
                 if at >= stop:
                     break
 
-    def _tables(self, group: RowGroup) -> Iterator[pa.Table]:
+    def _tables(self, group: RowGroup, names: Sequence[str]) -> Iterator[pa.Table]:
         """Decode a row group, some rows at a time; after a failure that may pass, go on with the rows that follow."""
         n_given = 0
         for last in self._reading.retries.waits():
             try:
-                for table in islice(self._decoded(group), n_given, None):
+                for table in islice(self._decoded(group, names), n_given, None):
                     n_given += 1
                     yield table
                 return
@@ -140,97 +163,47 @@ class ParquetRows(RandomAccessRows):
                 if last or not self._reading.may_pass(error):
                     raise self._reading.error(error, f"{group.path}: row group {group.index}") from error
 
-    def _decoded(self, group: RowGroup) -> Iterator[pa.Table]:
+    def _decoded(self, group: RowGroup, names: Sequence[str]) -> Iterator[pa.Table]:
         import fsspec
         import pyarrow as pa
         import pyarrow.parquet as pq
 
-        partition = dict(group.partition)
-        names = [c for c in self._layout.read_columns if c not in partition]
+        keys = dict(group.keys)
         # From a file here, a megabyte of each column at a time; from elsewhere a row group's columns as a whole, which
         # takes fewer requests.
         options = {} if self._reading.remote else {"buffer_size": _BUFFER_BYTES, "pre_buffer": False}
         with fsspec.open(group.path, "rb") as file, pq.ParquetFile(file, **options) as parquet:
-            batches = parquet.iter_batches(self._batch_rows, row_groups=[group.index], columns=names, use_threads=False)
+            of_file = set(parquet.schema_arrow.names)
+            stored = [name for name in names if name in of_file]
+            batches = parquet.iter_batches(
+                self._batch_rows, row_groups=[group.index], columns=stored, use_threads=False
+            )
             for batch in batches:
-                table = pa.Table.from_batches([batch])
-                for name, value in partition.items():
-                    table = table.append_column(name, pa.array(np.full(table.num_rows, value)))
-                yield table
+                columns = {}
+                for name in names:
+                    column = pa.chunked_array([batch.column(name)]) if name in of_file else None
+                    if name in keys:
+                        column = _of_key(name, keys[name], column, batch.num_rows, group.path)
+                    elif column is None:
+                        column = pa.chunked_array([pa.nulls(batch.num_rows)])
+                    if self._casts is not None and name not in keys:
+                        column = column.cast(plain_values(self._casts.field(name).type))
+                    columns[name] = column
+                yield pa.table(columns)
 
 
-def _discover(path: str) -> tuple[pads.Dataset, pa.Schema, tuple[str, ...]]:
-    """Find the files of a path; return them as a dataset, the schema of the files, and the partition keys' names."""
-    import fsspec
+def _of_key(name: str, value: Value, stored: pa.ChunkedArray | None, n_rows: int, path: str) -> pa.ChunkedArray:
+    """Return the column of a partition key; where the file has it too, it must say the same."""
     import pyarrow as pa
-    import pyarrow.dataset as pads
 
-    try:
-        filesystem, root = fsspec.core.url_to_fs(path)
-        if any(c in root for c in "*?["):
-            files = sorted(f for f in filesystem.glob(root) if filesystem.isfile(f))
-            if not files:
-                raise RowsError(f"{path} matches no file")
-        elif filesystem.isdir(root):
-            found = sorted(filesystem.find(root))
-            visible = [f for f in found if not any(p.startswith(("_", ".")) for p in _parts_below(f, root))]
-            files = [f for f in visible if f.endswith((".parquet", ".parq", ".pq"))] or visible
-            if not files:
-                raise RowsError(f"{path} is a folder without files")
-        elif filesystem.exists(root):
-            files = [root]
-        else:
-            raise RowsError(f"{path} does not exist")
-        partitioning = pads.partitioning(flavor="hive")
-        dataset = pads.dataset(files, filesystem=filesystem, format="parquet", partitioning=partitioning)
-        fragment = next(iter(dataset.get_fragments()))
-        schema = fragment.physical_schema
-    except pa.ArrowInvalid as error:
-        raise RowsError(f"{path} can't be read as Parquet: {error}") from error
-    names = tuple(name for name in dataset.schema.names if name not in schema.names)
-    return dataset, schema, names
-
-
-def _parts_below(file: str, root: str) -> list[str]:
-    return file[len(root) :].strip("/").split("/")
-
-
-def _with_partition_keys(
-    schema: pa.Schema, whole: pa.Schema, partition_names: tuple[str, ...], columns: Sequence[str]
-) -> pa.Schema:
-    for name in partition_names:
-        if name in columns:
-            schema = schema.append(whole.field(name))
-    return schema
-
-
-def _row_groups(
-    path: str, dataset: pads.Dataset, schema: pa.Schema, layout: ArrowLayout, partition_names: tuple[str, ...]
-) -> list[RowGroup]:
-    import fsspec
-    import pyarrow as pa
-    import pyarrow.dataset as pads
-
-    root = fsspec.core.url_to_fs(path)[1]
-    groups: list[RowGroup] = []
-    for fragment in dataset.get_fragments():
-        try:
-            for column in layout.read_columns:
-                if column in partition_names:
-                    continue
-                found = fragment.physical_schema.field(column).type
-                if found != schema.field(column).type:
-                    raise RowsError(
-                        f"column {column!r} is {found} in {fragment.path} and {schema.field(column).type} in the first "
-                        "file: write the files with one schema"
-                    )
-            rows = [(g.id, g.num_rows, g.total_byte_size) for g in fragment.row_groups]
-        except KeyError:
-            raise RowsError(f"{fragment.path} has no column {column!r}, which the first file has") from None
-        except (pa.ArrowInvalid, OSError) as error:
-            raise RowsError(f"{fragment.path} can't be read as Parquet: {error}") from error
-        keys = pads.get_partition_keys(fragment.partition_expression)
-        partition = tuple((k, v) for k, v in keys.items() if k in layout.read_columns and k in partition_names)
-        url = url_of(fragment.path, path, root)
-        groups.extend(RowGroup(url, *of_group, partition) for of_group in rows)
-    return groups
+    if stored is None:
+        return pa.chunked_array([pa.nulls(n_rows) if value is None else pa.array(np.full(n_rows, value))])
+    values = numbers_of(stored)
+    same = np.isnan(values) if value is None else values == value
+    if not same.all():
+        found = values[np.flatnonzero(~same)[0]]
+        raise RowsError(
+            f"{path}: column {name!r} has the value {found} in the file, and {value} by its folder: leave it "
+            "out with columns=, or give the files as a dataset that knows no keys, pyarrow.dataset.dataset([...])"
+        )
+    return stored

@@ -6,6 +6,7 @@ import os
 import warnings
 
 import dask
+import fsspec
 import numpy as np
 import pyarrow as pa
 import pyarrow.dataset as pads
@@ -69,10 +70,12 @@ def put(x, kind, place):
     if kind == "zarr":
         zarr.create_array(f"{place}/rows.zarr", data=x, chunks=(1000, 4), overwrite=True)
         return f"{place}/rows.zarr"
+    if kind == "npy":
+        with fsspec.open(f"{place}/rows.npy", "wb") as file:
+            np.save(file, x)
+        return f"{place}/rows.npy"
     table = pa.table({f"c{j}": x[:, j] for j in range(x.shape[1])})
     if "://" in str(place):
-        import fsspec
-
         filesystem, path = fsspec.core.url_to_fs(f"{place}/rows.parquet")
         pq.write_table(table, path, filesystem=filesystem, row_group_size=1000)
     else:
@@ -83,8 +86,10 @@ def put(x, kind, place):
 def fitted(source, callback=None, **options):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
+        # A .npy file has no pieces of its own: a smaller limit makes as many requests of it.
+        limit = "500kB" if str(source).endswith(".npy") else "4MB"
         return GaussianMixture(
-            3, random_state=0, max_iter=3, tol=0, init_params="random", memory_limit="4MB", callback=callback, **options
+            3, random_state=0, max_iter=3, tol=0, init_params="random", memory_limit=limit, callback=callback, **options
         ).fit(source)
 
 
@@ -92,7 +97,7 @@ def bits(model):
     return [getattr(model, name).tobytes() for name in ("weights_", "means_", "covariances_", "lower_bounds_")]
 
 
-@pytest.mark.parametrize("kind", ["zarr", "parquet"])
+@pytest.mark.parametrize("kind", ["zarr", "parquet", "npy"])
 @pytest.mark.parametrize(
     "fault",
     ["none", "truncated", "hangs up", *(pytest.param(one, marks=pytest.mark.slow) for one in ("unavailable", "slow"))],
@@ -109,7 +114,7 @@ def test_the_bits_of_local_files_on_any_day(kind, fault, server, x, tmp_path):
     assert fault == "none" or server.n_faults > 3
 
 
-@pytest.mark.parametrize("kind", ["zarr", "parquet"])
+@pytest.mark.parametrize("kind", ["zarr", "parquet", "npy"])
 def test_a_store_that_stays_away_is_a_clear_error(kind, server, x, monkeypatch):
     import s3fs
 
@@ -203,7 +208,7 @@ def test_no_credentials_in_the_graph(x):
     from streamgmm.rows.open import open_rows
     from tests.distributed.object_store import SECRET_KEY
 
-    for kind in ("zarr", "parquet"):
+    for kind in ("zarr", "parquet", "npy"):
         rows = open_rows(put(x, kind, BUCKET))
         graph = [dict(leaf.__dask_graph__()) for leaf in rows.leaves(print, 1)]
         assert SECRET_KEY.encode() not in cloudpickle.dumps(graph)

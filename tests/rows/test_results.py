@@ -82,7 +82,8 @@ def test_irregular_row_groups_fill_regular_chunks(model, x, tmp_path):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("streamgmm.rows.parquet._BATCH_ROWS", 100)
         with dask.config.set(scheduler="threads", num_workers=4):
-            write_predictions(model, str(tmp_path / "in"), str(tmp_path / "out.zarr"), kind="proba")
+            source, output = str(tmp_path / "in"), str(tmp_path / "out.zarr")
+            write_predictions(model, source, output, kind="proba", columns=["a", "b", "c"])
     found = array_of(tmp_path / "out.zarr")
     assert found.nchunks > 1
     np.testing.assert_array_equal(found[:], model.predict_proba(x))
