@@ -96,7 +96,7 @@ def _opened(
     if columns is None and default_columns is not None and _has_columns(source, kind):
         columns = default_columns
     if kind == "dask.dataframe":
-        from streamgmm.rows.collections import rows_of_dataframe
+        from streamgmm.rows.partitions import rows_of_dataframe
 
         return rows_of_dataframe(
             source, columns=columns, weight_column=weight_column, sample_weight=weights, memory_limit=memory_limit

@@ -1,0 +1,138 @@
+"""Dask DataFrames: columns are found by their names in each partition, whatever order its file had."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from streamgmm.exceptions import RowsError
+from streamgmm.rows.base import Block
+from streamgmm.rows.checking import checked_weights
+from streamgmm.rows.collections import DaskRows, Piece
+from streamgmm.rows.tables import common_dtype, numpy_dtype_of_pandas, select_columns
+
+if TYPE_CHECKING:
+    import dask.dataframe as dd
+    import pandas as pd
+
+#: Operations of Dask whose partitions are what a user's function, or a file, makes of them.
+_UNSURE = {"MapPartitions", "FromMap", "FromDelayed", "DelayedsExpr", "_DelayedExpr", "FromGraph"}
+
+
+def rows_of_dataframe(
+    frame: dd.DataFrame,
+    *,
+    columns: Sequence[str] | None,
+    weight_column: str | None,
+    sample_weight: Any,
+    memory_limit: int | None = None,
+) -> DaskRows:
+    """Make rows of a Dask DataFrame's numeric columns; each partition is one task."""
+    what = "the Dask DataFrame X"
+    if frame.ndim != 2:
+        raise RowsError(f"X is a Dask {type(frame).__name__}, one column: give a DataFrame, X.to_frame()")
+    names = list(frame.columns)
+    chosen = select_columns(names, columns, weight_column, what)
+    needed = list(dict.fromkeys([*chosen, *(() if weight_column is None else [weight_column])]))
+    check_once(names, needed, what)
+    dtype = common_dtype({c: numpy_dtype_of_pandas(frame.dtypes[c]) for c in chosen}, what)
+    if weight_column is not None:
+        common_dtype({weight_column: numpy_dtype_of_pandas(frame.dtypes[weight_column])}, what)
+    if set(needed) != set(names) and not _unsure(frame):
+        # Dask then reads no other columns.
+        frame = frame[needed]
+    # The partitions themselves, which the tasks look at: Dask's own conversion stacks columns as they come.
+    array = frame.map_partitions(as_it_is, meta=np.empty((0, len(chosen)), dtype=dtype), enforce_metadata=False)
+    if is_dask_series(sample_weight):
+        of_series = np.empty((0,), dtype=numpy_dtype_of_pandas(sample_weight.dtype))
+        sample_weight = sample_weight.map_partitions(as_it_is, meta=of_series, enforce_metadata=False)
+    return DaskRows(
+        array,
+        description=what,
+        feature_names=chosen,
+        sample_weight=None if weight_column is not None else sample_weight,
+        memory_limit=memory_limit,
+        reader=PartitionReader(what, chosen, weight_column),
+    )
+
+
+def as_it_is(partition: Any) -> Any:
+    """Return a partition."""
+    return partition
+
+
+def is_dask_series(value: Any) -> bool:
+    """Tell a Dask Series from other weights without importing Dask."""
+    return type(value).__name__ == "Series" and type(value).__module__.startswith("dask")
+
+
+def check_once(names: Sequence[Any], needed: Sequence[Any], what: str) -> None:
+    """Raise RowsError where one of the columns that are needed is not there, or more than once."""
+    for column in needed:
+        n = sum(1 for name in names if name == column)
+        if n == 0:
+            raise RowsError(f"{what} has no column {column!r}; it has {', '.join(map(repr, names)) or 'none'}")
+        if n > 1:
+            raise RowsError(f"{what} has {n} columns called {column!r}: rename them, so that one can be chosen")
+
+
+def _unsure(frame: dd.DataFrame) -> bool:
+    """Whether a partition may have other columns than Dask says: then Dask is not asked for some of them.
+
+    Its error would name no partition. Partitions of Parquet files are read by the names of one schema.
+    """
+    try:
+        operations = list(frame.expr.walk())
+    except AttributeError:
+        return True
+    return any(cls.__name__ in _UNSURE for operation in operations for cls in type(operation).__mro__)
+
+
+@dataclass(frozen=True)
+class PartitionReader:
+    """Reads the partitions of a Dask DataFrame.
+
+    Attributes
+    ----------
+    description : str
+    columns : tuple of str
+        The features.
+    weight_column : str or None
+    """
+
+    description: str
+    columns: tuple[str, ...]
+    weight_column: str | None
+
+    def block(self, columns: list[Any], sample_weight: Any, piece: Piece) -> Block:
+        (partition,) = columns
+        where = f"partition {piece.number} of {self.description}"
+        needed = [*self.columns, *(() if self.weight_column is None else [self.weight_column])]
+        if not hasattr(partition, "columns") or not hasattr(partition, "dtypes"):
+            raise RowsError(
+                f"{where} is a {type(partition).__module__}.{type(partition).__qualname__}; expected a DataFrame with "
+                f"the columns {', '.join(map(repr, needed))}: mend what makes it"
+            )
+        if len(partition) == 0:
+            # Often made without columns, or without their dtypes.
+            no_weights = None if self.weight_column is None and sample_weight is None else np.empty(0)
+            return Block(np.empty((0, len(self.columns))), no_weights, piece.start)
+        check_once(list(partition.columns), needed, where)
+        dtypes = {column: numpy_dtype_of_pandas(partition.dtypes[column]) for column in needed}
+        dtype = common_dtype({column: dtypes[column] for column in self.columns}, where)
+        x = _values(partition[list(self.columns)], dtype)
+        if self.weight_column is not None:
+            common_dtype({self.weight_column: dtypes[self.weight_column]}, where)
+            sample_weight = _values(partition[[self.weight_column]], np.dtype(np.float64))[:, 0]
+        weights = None if sample_weight is None else checked_weights(sample_weight, where, n_rows=len(x))
+        return Block(x, weights, piece.start)
+
+
+def _values(frame: pd.DataFrame, dtype: np.dtype[Any]) -> npt.NDArray[Any]:
+    # Integers that may be missing are float64 by their dtype.
+    missing = {"na_value": np.nan} if dtype.kind == "f" else {}
+    return np.asarray(frame.to_numpy(dtype=dtype, **missing))
