@@ -33,6 +33,7 @@ from streamgmm.progress import reporter
 from streamgmm.rows.base import Rows
 from streamgmm.rows.open import is_stored, kind_of, open_rows
 from streamgmm.rows.plan import Plan
+from streamgmm.rows.unwrapping import unwrapped, without_masks
 
 if TYPE_CHECKING:
     import dask.array as da
@@ -476,6 +477,7 @@ class GaussianMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
     def _rows(self, X: Any, *, sample_weight: Any, columns: Sequence[str] | None, reset: bool) -> Rows:
         """Open rows of any kind, and check them (`reset=False`) against those of the fit."""
         memory_limit = parse_memory_limit(self.memory_limit)
+        X = without_masks(unwrapped(X))
         tabular = kind_of(X) in ("pandas", "pyarrow", "dask.dataframe")
         if not tabular and not is_stored(X):
             # Lists, arrays, anything that scikit-learn can turn into an array; missing values are found by the pass.

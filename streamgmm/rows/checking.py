@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from streamgmm.exceptions import RowsError
-from streamgmm.rows.base import check_dtype
+from streamgmm.rows.base import check_dtype, check_not_masked
 
 
 def without_mask(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
@@ -116,16 +116,6 @@ def checked_weights(value: Any, where: str, *, n_rows: int) -> npt.NDArray[Any]:
             "same chunks as X, one for each row"
         )
     return weights
-
-
-def check_not_masked(weights: np.ma.MaskedArray[Any, Any], where: str) -> None:
-    """Raise RowsError where a weight is masked: a row without a weight is not a row of any weight."""
-    if np.ma.is_masked(weights):
-        rows = np.flatnonzero(np.ma.getmaskarray(weights))
-        raise RowsError(
-            f"{where} is masked in {len(rows)} row(s), the first at row {rows[0]}: fill in the weights, with 0 for "
-            "rows to leave out (sample_weight.filled(0))"
-        )
 
 
 def _name(value: Any) -> str:

@@ -11,6 +11,7 @@ import numpy as np
 from streamgmm.exceptions import RowsError
 from streamgmm.rows.base import RandomAccessRows, Rows, check_sample_weight
 from streamgmm.rows.reading import Reading
+from streamgmm.rows.unwrapping import unwrapped, without_masks
 from streamgmm.storage import check_url
 
 _KINDS = (
@@ -73,6 +74,7 @@ def open_rows(
     """
     if isinstance(source, (str, os.PathLike)):
         check_url(os.fspath(source))
+    source, sample_weight = unwrapped(source), unwrapped(sample_weight, what="sample_weight", n_dimensions=1)
     rows = _opened(source, sample_weight, columns, default_columns, memory_limit)
     rows.memory_limit = memory_limit
     return rows
@@ -140,7 +142,7 @@ def _random_access(
     if isinstance(source, np.ndarray):
         from streamgmm.rows.arrays import ArrayRows
 
-        return ArrayRows(source, memory_limit=memory_limit)
+        return ArrayRows(without_masks(source), memory_limit=memory_limit)
     raise RowsError(f"X is a {type(source).__module__}.{type(source).__name__}; expected {_KINDS}")
 
 
