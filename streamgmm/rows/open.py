@@ -20,9 +20,12 @@ _KINDS = (
 )
 
 
+_STORED = ("dask.array", "dask.dataframe", "zarr", "zarr group")
+
+
 def is_stored(source: Any) -> bool:
     """Tell whether a source's rows are read lazily: Dask collections, Zarr arrays, paths."""
-    return isinstance(source, (str, os.PathLike)) or kind_of(source) in ("dask.array", "dask.dataframe", "zarr")
+    return isinstance(source, (str, os.PathLike)) or kind_of(source) in _STORED
 
 
 def kind_of(source: Any) -> str:
@@ -35,6 +38,8 @@ def kind_of(source: Any) -> str:
             return "dask.dataframe"
         if name == "Array" and module.startswith("zarr"):
             return "zarr"
+        if name == "Group" and module.startswith("zarr"):
+            return "zarr group"
         if name == "DataFrame" and module.startswith("pandas"):
             return "pandas"
         if name == "Table" and module.startswith("pyarrow"):
@@ -139,6 +144,10 @@ def _random_access(
         from streamgmm.rows.zarr_store import ZarrRows
 
         return ZarrRows(source, description=f"the Zarr array {source.path or source.store}", memory_limit=memory_limit)
+    if kind == "zarr group":
+        from streamgmm.rows.zarr_store import rows_of_group
+
+        return rows_of_group(source, memory_limit=memory_limit)
     if isinstance(source, np.ndarray):
         from streamgmm.rows.arrays import ArrayRows
 
