@@ -98,7 +98,8 @@ class GaussianMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
     verbose_interval : int, default=1
         Iterations between the lines.
     missing : {"raise", "drop"}, default="raise"
-        What to do with rows that have a NaN or an infinity: raise `MissingValuesError`, or leave them out.
+        What to do with rows that have a NaN, an infinity or a masked entry: raise `MissingValuesError`, or leave them
+        out.
     memory_limit : int or str, default=None
         Memory that a process may use for rows, in bytes or as in "2GB": the rows are read in smaller pieces where that
         is needed, and data whose chunks can't be read within it is refused. None reads pieces of 64 MiB.

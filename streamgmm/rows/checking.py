@@ -21,7 +21,8 @@ def without_mask(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
         return array
     if not np.ma.is_masked(array):
         return np.asarray(np.ma.getdata(array))
-    values: npt.NDArray[Any] = np.ma.getdata(array.astype(np.float64 if array.dtype.kind in "iub" else array.dtype))
+    dtype = np.float64 if array.dtype.kind in "iub" else array.dtype
+    values: npt.NDArray[Any] = np.array(np.ma.getdata(array), dtype=dtype)
     if values.dtype.kind == "f":  # others are refused for their dtype
         values[np.ma.getmaskarray(array)] = np.nan
     return np.asarray(values)
@@ -57,6 +58,8 @@ def as_plain_array(value: Any, where: str) -> npt.NDArray[Any]:
     if remedy is None:
         try:
             array = np.asarray(value) if not isinstance(value, np.ma.MaskedArray) else without_mask(value)
+        except MemoryError:
+            raise
         except Exception as error:  # of whatever library the object is
             raise RowsError(
                 f"{where} is a {_name(value)}, which is no NumPy array and can't be made one "

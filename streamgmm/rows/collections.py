@@ -49,15 +49,15 @@ class Piece:
 class Reader(Protocol):
     """Makes a block of what the graph gives for a chunk, and refuses what is not as it was said to be."""
 
-    def block(self, columns: list[Any], sample_weight: Any, piece: Piece) -> Block:
+    def block(self, columns: list[Any], sample_weight: tuple[Any, ...], piece: Piece) -> Block:
         """Return the rows of a chunk.
 
         Parameters
         ----------
         columns : list
             What there is for each chunk along the features.
-        sample_weight : object
-            The same for the weights; None where there are none.
+        sample_weight : tuple
+            The same for the weights; empty where there are none. (A chunk of weights may be None, by mistake.)
         piece : Piece
         """
         ...
@@ -77,7 +77,7 @@ class ChunkReader:
     description: str
     widths: tuple[int, ...]
 
-    def block(self, columns: list[Any], sample_weight: Any, piece: Piece) -> Block:
+    def block(self, columns: list[Any], sample_weight: tuple[Any, ...], piece: Piece) -> Block:
         parts: list[npt.NDArray[Any]] = []
         for number, (value, width) in enumerate(zip(columns, self.widths, strict=True)):
             place = f"{piece.number}" if len(columns) == 1 else f"({piece.number}, {number})"
@@ -88,10 +88,9 @@ class ChunkReader:
             checked_rows(part, where, n_rows=of_all, n_features=width, see=f"X.blocks[{index}].compute()")
             parts.append(part)
         x = parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)
-        weights = None
-        if sample_weight is not None:
-            weights = checked_weights(sample_weight, f"chunk {piece.number} of {self.description}", n_rows=len(x))
-        return Block(x, weights, piece.start)
+        where = f"chunk {piece.number} of {self.description}"
+        weights = [checked_weights(one, where, n_rows=len(x)) for one in sample_weight]
+        return Block(x, weights[0] if weights else None, piece.start)
 
 
 class DaskRows(Rows):
@@ -213,14 +212,20 @@ class DaskRows(Rows):
         import dask.array as da
 
         source = self.array
-        if source.numblocks[1] > 1 or self.sample_weight is not None:
-            # As they are: to put chunks together, or to reshape weights, is to believe what is said of them.
-            weights = () if self.sample_weight is None else (self.sample_weight, "i")
+        weights = () if self.sample_weight is None else (self.sample_weight, "i")
+        # As they are: to put chunks together, or to reshape weights, is to believe what is said of them.
+        if source.numblocks[1] > 1:
+            nothing: npt.NDArray[Any] = np.empty((0,), dtype=object)
             source = da.blockwise(
-                _gathered, "i", source, "ij", *weights,
-                align_arrays=False, dtype=object, meta=np.empty((0,), dtype=object),
-            )  # fmt: skip
+                _gathered, "i", source, "ij", *weights, align_arrays=False, dtype=object, meta=nothing
+            )
             options["new_axis"] = 1
+        elif weights:
+            # Nothing is summed over, so that Dask makes one task of it and of what makes the chunk.
+            source = da.blockwise(
+                _with_weights, "ij", source, "ij", *weights,
+                concatenate=True, align_arrays=False, dtype=object, meta=np.empty((0, 0), dtype=object),
+            )  # fmt: skip
         meta: npt.NDArray[Any] = np.empty((0, 0), dtype=dtype)
         return da.map_blocks(function, source, shared=shared, dtype=dtype, chunks=chunks, meta=meta, **options)
 
@@ -248,15 +253,19 @@ class _Gathered:
     """What the graph gives for one chunk of rows, untouched."""
 
     columns: list[Any]
-    sample_weight: Any
+    sample_weight: tuple[Any, ...]
 
 
-def _gathered(columns: list[Any], sample_weight: Any = None) -> _Gathered:
+def _gathered(columns: list[Any], *sample_weight: Any) -> _Gathered:
     return _Gathered(columns, sample_weight)
 
 
+def _with_weights(column: Any, *sample_weight: Any) -> _Gathered:
+    return _Gathered([column], sample_weight)
+
+
 def _block(value: Any, reader: Reader, pieces: tuple[Piece, ...], number: int) -> Block:
-    found = value if isinstance(value, _Gathered) else _Gathered([value], None)
+    found = value if isinstance(value, _Gathered) else _Gathered([value], ())
     return reader.block(found.columns, found.sample_weight, pieces[number])
 
 

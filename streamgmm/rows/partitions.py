@@ -108,7 +108,7 @@ class PartitionReader:
     columns: tuple[str, ...]
     weight_column: str | None
 
-    def block(self, columns: list[Any], sample_weight: Any, piece: Piece) -> Block:
+    def block(self, columns: list[Any], sample_weight: tuple[Any, ...], piece: Piece) -> Block:
         (partition,) = columns
         where = f"partition {piece.number} of {self.description}"
         needed = [*self.columns, *(() if self.weight_column is None else [self.weight_column])]
@@ -119,17 +119,18 @@ class PartitionReader:
             )
         if len(partition) == 0:
             # Often made without columns, or without their dtypes.
-            no_weights = None if self.weight_column is None and sample_weight is None else np.empty(0)
-            return Block(np.empty((0, len(self.columns))), no_weights, piece.start)
+            of_column = () if self.weight_column is None else (np.empty(0),)
+            empty = [checked_weights(one, where, n_rows=0) for one in sample_weight or of_column]
+            return Block(np.empty((0, len(self.columns))), empty[0] if empty else None, piece.start)
         check_once(list(partition.columns), needed, where)
         dtypes = {column: numpy_dtype_of_pandas(partition.dtypes[column]) for column in needed}
         dtype = common_dtype({column: dtypes[column] for column in self.columns}, where)
         x = _values(partition[list(self.columns)], dtype)
         if self.weight_column is not None:
             common_dtype({self.weight_column: dtypes[self.weight_column]}, where)
-            sample_weight = _values(partition[[self.weight_column]], np.dtype(np.float64))[:, 0]
-        weights = None if sample_weight is None else checked_weights(sample_weight, where, n_rows=len(x))
-        return Block(x, weights, piece.start)
+            sample_weight = (_values(partition[[self.weight_column]], np.dtype(np.float64))[:, 0],)
+        weights = [checked_weights(one, where, n_rows=len(x)) for one in sample_weight]
+        return Block(x, weights[0] if weights else None, piece.start)
 
 
 def _values(frame: pd.DataFrame, dtype: np.dtype[Any]) -> npt.NDArray[Any]:
