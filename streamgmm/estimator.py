@@ -35,6 +35,7 @@ from streamgmm.rows.open import is_stored, is_table, open_rows
 from streamgmm.rows.places import InUse, check_checkpoint_apart, places_of
 from streamgmm.rows.plan import Plan
 from streamgmm.rows.schema import FeatureSchema
+from streamgmm.rows.unwrapping import unwrapped, without_masks
 
 if TYPE_CHECKING:
     import dask.array as da
@@ -103,7 +104,8 @@ class GaussianMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
     verbose_interval : int, default=1
         Iterations between the lines.
     missing : {"raise", "drop"}, default="raise"
-        What to do with rows that have a NaN or an infinity: raise `MissingValuesError`, or leave them out.
+        What to do with rows that have a NaN, an infinity or a masked entry: raise `MissingValuesError`, or leave them
+        out.
     memory_limit : int or str, default=None
         Memory that a process may use for rows, in bytes or as in "2GB": the rows are read in smaller pieces where that
         is needed, and data whose chunks can't be read within it is refused. None reads pieces of 64 MiB.
@@ -500,6 +502,7 @@ class GaussianMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
     def _rows(self, X: Any, *, sample_weight: Any, columns: Sequence[Any] | None, reset: bool) -> Rows:
         """Open rows of any kind, and check them (`reset=False`) against those of the fit."""
         memory_limit = parse_memory_limit(self.memory_limit)
+        X = without_masks(unwrapped(X))
         if not is_table(X) and not is_stored(X):
             X = self._as_array(X)
         fitted = None if reset else self._fitted_schema()

@@ -44,6 +44,9 @@ class CarefulMixture:
 
     def weighted_log_prob(self, x: Rows) -> Floats:
         """Return log pi_k + log N(z | mu_k, Sigma_k) in the frame's coordinates, shape (n, K)."""
+        if x.ndim != 2 or x.shape[1] != self._frame.n_features:
+            # One column would be taken for all of them.
+            raise ValueError(f"x has shape {x.shape}; expected (n, {self._frame.n_features})")
         centred = x.astype(np.float64) - self._frame.center
         log_prob = np.empty((len(x), len(self._means)))
         for k, (mean, factor) in enumerate(zip(self._means, self._factors, strict=True)):
@@ -52,6 +55,9 @@ class CarefulMixture:
 
     def e_step(self, x: Rows, sample_weight: Rows | None, out_log_prob: Floats | None = None) -> SufficientStatistics:
         """Compute the statistics of the rows x, with moments about the current means."""
+        for name, one in (("sample_weight", sample_weight), ("out_log_prob", out_log_prob)):
+            if one is not None and one.shape != (len(x),):
+                raise ValueError(f"{name} has shape {one.shape}; expected ({len(x)},)")
         if out_log_prob is not None:
             out_log_prob[:] = np.inf
         parameters, family = self._parameters, self._parameters.family

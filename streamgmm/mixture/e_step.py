@@ -106,6 +106,15 @@ def _readable(x: Rows, sample_weight: Rows | None) -> Iterator[tuple[int, Rows, 
         yield start, piece, weight
 
 
+def check_rows(x: Rows, n_features: int, *, sample_weight: Rows | None = None, log_prob: Floats | None = None) -> None:
+    """Raise ValueError unless rows are (n, n_features), and weights and a result (n,)."""
+    if x.ndim != 2 or x.shape[1] != n_features:
+        raise ValueError(f"x has shape {x.shape}; the mixture has {n_features} features: expected (n, {n_features})")
+    for name, one in (("sample_weight", sample_weight), ("log_prob", log_prob)):
+        if one is not None and one.shape != (len(x),):
+            raise ValueError(f"{name} has shape {one.shape}; expected ({len(x)},), one for each row")
+
+
 def kernel_dtype(dtype: np.dtype[Any]) -> type:
     """Return the smallest of float32 and float64 that holds every value of a dtype."""
     return np.float32 if np.can_cast(dtype, np.float32) else np.float64
@@ -131,6 +140,7 @@ def e_step(
     SufficientStatistics
         In the frame's coordinates. The log-likelihood is that of z; log |det A| per row is still to be added.
     """
+    check_rows(x, model.frame.n_features, sample_weight=sample_weight, log_prob=log_prob)
     if model.kernel is Kernel.CAREFUL:
         return CarefulMixture(model.parameters, model.frame).e_step(x, sample_weight, log_prob)
     parameters = model.parameters
@@ -150,6 +160,7 @@ def e_step(
 def scatter(x: Rows, sample_weight: Rows | None, frame: Frame) -> Floats:
     """Compute sum w z z' of rows, shape (n_features, n_features): the statistics of one component that has all rows."""
     full, n_features = FAMILIES["full"], frame.n_features
+    check_rows(x, n_features, sample_weight=sample_weight)
     theta = np.zeros((1, len(full.factor_pairs(n_features)[0])))
     statistics = _accumulate(x, sample_weight, full, theta, frame, np.float64)
     rows, columns = np.triu_indices(n_features)
@@ -232,6 +243,7 @@ def evaluate(
     x: Rows, parameters: MixtureParameters, *, log_prob: bool = False, resp: bool = False, labels: bool = False
 ) -> Evaluation:
     """Evaluate a mixture, given in the data's coordinates, at rows x of shape (n, n_features); always in float64."""
+    check_rows(x, parameters.n_features)
     frame = parameters.own_frame()
     in_frame = parameters.to_frame(frame)
     if log_prob and parameters.family.shared:

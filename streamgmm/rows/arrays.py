@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from streamgmm.exceptions import RowsError
+from streamgmm.exceptions import DataChangedError, RowsError
 from streamgmm.rows.base import Block, RandomAccessRows, check_dtype, check_two_dimensional
 from streamgmm.rows.cut import MEMORY_TASK_BYTES, cut, stored_task_bytes, task_bytes
 from streamgmm.rows.fingerprint import digest_of_files
+from streamgmm.rows.reading import unseen_error
 
 #: Rows are cut at multiples of this, the rows of a kernel's block.
 _ALIGNMENT = 256
@@ -62,8 +64,19 @@ class NpyRows(RandomAccessRows):
     def _open(self) -> npt.NDArray[Any]:
         try:
             array: npt.NDArray[Any] = np.load(self.path, mmap_mode="r", allow_pickle=False)
+        except FileNotFoundError as error:
+            raise unseen_error(self.path) from error
         except (ValueError, EOFError) as error:
             raise RowsError(f"{self.path} can't be read as a .npy file of numbers: {error}") from error
+        return array
+
+    def _mapped(self) -> npt.NDArray[Any]:
+        array = self._open()
+        if (array.shape, array.dtype) != ((self.n_rows, self.n_features), self.dtype):
+            raise DataChangedError(
+                f"{self.path} is not what it was when it was opened: shape {(self.n_rows, self.n_features)} of "
+                f"{self.dtype} then, {array.shape} of {array.dtype} now, on {socket.gethostname()}"
+            )
         return array
 
     def stored_version(self) -> str | None:
@@ -71,4 +84,4 @@ class NpyRows(RandomAccessRows):
 
     def read(self, start: int, stop: int) -> Iterator[Block]:
         # Mapped afresh by each task: the pages of a mapping count as the process's memory until it is closed.
-        yield Block(self._open()[start:stop], None, start)
+        yield Block(self._mapped()[start:stop], None, start)

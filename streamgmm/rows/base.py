@@ -298,9 +298,22 @@ def check_two_dimensional(shape: tuple[int, ...], what: str) -> None:
         raise RowsError(f"{what} has 0 feature(s) (shape={shape}) while a minimum of 1 is required.")
 
 
+def check_not_masked(weights: np.ma.MaskedArray[Any, Any], where: str) -> None:
+    """Raise RowsError where a weight is masked: a row without a weight is not a row of any weight."""
+    if np.ma.is_masked(weights):
+        rows = np.flatnonzero(np.ma.getmaskarray(weights))
+        raise RowsError(
+            f"{where} is masked in {len(rows)} row(s), the first at row {rows[0]}: fill in the weights, with 0 for "
+            "rows to leave out (sample_weight.filled(0))"
+        )
+
+
 def check_sample_weight(sample_weight: Any, n_rows: int) -> npt.NDArray[Any]:
     """Return row weights as an array of shape (n_rows,); their values are checked when they are read."""
     weights: npt.NDArray[Any] = np.asanyarray(sample_weight)
+    if isinstance(weights, np.ma.MaskedArray):
+        check_not_masked(weights, "sample_weight")
+        weights = np.asarray(np.ma.getdata(weights))
     if weights.ndim == 0 and weights.dtype.kind in "fiub":
         weights = np.full(n_rows, weights)
     check_dtype(weights.dtype, "sample_weight")

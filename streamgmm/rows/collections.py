@@ -1,27 +1,112 @@
-"""Dask arrays and DataFrames: lazy, chunked along features too, with known or unknown lengths."""
+"""Dask arrays: lazy, chunked along features too, with known or unknown lengths."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import uuid
+from copy import copy
+from dataclasses import dataclass
 from itertools import accumulate
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
+import numpy.typing as npt
 
 from streamgmm.exceptions import RowsError
 from streamgmm.rows.base import UNKNOWN_LENGTH_STRIDE, Block, Leaf, Rows, check_dtype, check_sample_weight
+from streamgmm.rows.checking import (
+    as_plain_array,
+    checked_rows,
+    checked_weights,
+    remedy_for_array_type,
+    unmasked_dtype,
+)
 from streamgmm.rows.cut import check_piece
 from streamgmm.rows.fingerprint import digest
-from streamgmm.rows.tables import common_dtype, numpy_dtype_of_pandas, select_columns
 
 if TYPE_CHECKING:
     import dask.array as da
-    import dask.dataframe as dd
     from dask.delayed import Delayed
 
 
+@dataclass(frozen=True)
+class Piece:
+    """What Dask says of one chunk of rows.
+
+    Attributes
+    ----------
+    number : int
+    start : int
+        Index of its first row, as `Block` has it.
+    n_rows : int or None
+        None where Dask does not know.
+    """
+
+    number: int
+    start: int
+    n_rows: int | None
+
+
+class Reader(Protocol):
+    """Makes a block of what the graph gives for a chunk, and refuses what is not as it was said to be."""
+
+    def block(self, columns: list[Any], sample_weight: tuple[Any, ...], piece: Piece) -> Block:
+        """Return the rows of a chunk.
+
+        Parameters
+        ----------
+        columns : list
+            What there is for each chunk along the features.
+        sample_weight : tuple
+            The same for the weights; empty where there are none. (A chunk of weights may be None, by mistake.)
+        piece : Piece
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class ChunkReader:
+    """Reads the chunks of a Dask array.
+
+    Attributes
+    ----------
+    description : str
+    widths : tuple of int
+        Features of each chunk along the features.
+    """
+
+    description: str
+    widths: tuple[int, ...]
+
+    def block(self, columns: list[Any], sample_weight: tuple[Any, ...], piece: Piece) -> Block:
+        parts: list[npt.NDArray[Any]] = []
+        for number, (value, width) in enumerate(zip(columns, self.widths, strict=True)):
+            place = f"{piece.number}" if len(columns) == 1 else f"({piece.number}, {number})"
+            where = f"chunk {place} of {self.description}"
+            part = as_plain_array(value, where)
+            of_all = parts[0].shape[0] if parts and piece.n_rows is None else piece.n_rows
+            index = place.strip("()") + (", 0" if len(columns) == 1 else "")
+            checked_rows(part, where, n_rows=of_all, n_features=width, see=f"X.blocks[{index}].compute()")
+            parts.append(part)
+        x = parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)
+        where = f"chunk {piece.number} of {self.description}"
+        weights = [checked_weights(one, where, n_rows=len(x)) for one in sample_weight]
+        return Block(x, weights[0] if weights else None, piece.start)
+
+
 class DaskRows(Rows):
-    """The rows of a 2-D Dask array; each chunk of rows is one task, fused with what makes the chunk."""
+    """The rows of a 2-D Dask array; each chunk of rows is one task, fused with what makes the chunk.
+
+    Parameters
+    ----------
+    array : dask.array.Array
+        Its chunks may be anything that `reader` takes.
+    description : str
+    feature_names : tuple of str, optional
+    sample_weight : array or dask.array.Array, optional
+    memory_limit : int, optional
+    reader : Reader, optional
+        For chunks that are no arrays.
+    """
 
     in_memory = False
 
@@ -33,54 +118,67 @@ class DaskRows(Rows):
         feature_names: tuple[str, ...] | None = None,
         sample_weight: Any = None,
         memory_limit: int | None = None,
+        reader: Reader | None = None,
     ) -> None:
-        import dask.array as da
-
-        if array.ndim != 2:
-            raise RowsError(
-                f"{description} has {array.ndim} dimensions, shape {array.shape}; expected 2: (rows, features)"
-            )
-        check_dtype(array.dtype, description)
-        if array.shape[0] == 0 or array.shape[1] == 0:
-            raise RowsError(f"{description} has shape {array.shape}: no rows, or no features")
-        self.description, self.feature_names, self.dtype = description, feature_names, array.dtype
-        self.array = array.rechunk({1: -1}) if array.numblocks[1] > 1 else array
+        _check_said(array, description)
+        self.description, self.feature_names = description, feature_names
+        self.dtype = unmasked_dtype(array._meta) if isinstance(array._meta, np.ndarray) else array.dtype
+        self.array = array
         self.n_features = int(array.shape[1])
+        self._reader = ChunkReader(description, tuple(map(int, array.chunks[1]))) if reader is None else reader
         lengths = self.array.chunks[0]
         known = not np.isnan(lengths).any()
         self.n_rows = int(sum(lengths)) if known else None
-        if known:
-            self.starts = tuple(int(s) for s in accumulate((0, *lengths[:-1])))
-        else:
-            self.starts = tuple(i * UNKNOWN_LENGTH_STRIDE for i in range(len(lengths)))
+        starts = (
+            [*accumulate((0, *lengths[:-1]))] if known else [i * UNKNOWN_LENGTH_STRIDE for i in range(len(lengths))]
+        )
+        self._pieces = tuple(
+            Piece(number, int(start), int(length) if known else None)
+            for number, (start, length) in enumerate(zip(starts, lengths, strict=True))
+        )
         # A chunk is in memory as a whole.
         longest = max(lengths) if known else 0
         self.piece_bytes = int(longest) * self.n_features * self.dtype.itemsize
         check_piece(self.piece_bytes, memory_limit, description)
-        self.sample_weight: da.Array | None = None
-        if sample_weight is not None:
-            if not isinstance(sample_weight, da.Array):
-                if self.n_rows is None:
-                    raise RowsError(
-                        f"{description} has an unknown number of rows: give sample_weight as a Dask array with the "
-                        "same chunks, or a column's name"
-                    )
-                weights = check_sample_weight(sample_weight, self.n_rows)
-                sample_weight = da.from_array(weights, chunks=(lengths,))
-            check_dtype(sample_weight.dtype, "sample_weight")
-            if sample_weight.ndim != 1 or (known and sample_weight.shape != (self.n_rows,)):
-                raise RowsError(f"sample_weight must have shape ({self.n_rows},); got {sample_weight.shape}")
-            self.sample_weight = sample_weight.rechunk((lengths,)) if known else sample_weight
-            if self.sample_weight.numblocks[0] != self.array.numblocks[0]:
-                raise RowsError("sample_weight and X must have the same number of chunks of rows")
+        self.sample_weight = None if sample_weight is None else self._weights(sample_weight)
+
+    def _weights(self, sample_weight: Any) -> da.Array:
+        """Return weights as a Dask array whose chunks are those of the rows."""
+        import dask.array as da
+
+        lengths = self.array.chunks[0]
+        if not isinstance(sample_weight, da.Array):
+            if self.n_rows is None:
+                raise RowsError(
+                    f"{self.description} has an unknown number of rows: give sample_weight as a Dask array with the "
+                    "same chunks, or a column's name"
+                )
+            return da.from_array(check_sample_weight(sample_weight, self.n_rows), chunks=(lengths,))
+        check_dtype(sample_weight.dtype, "sample_weight")
+        known = self.n_rows is not None and not np.isnan(sample_weight.shape).any()
+        if sample_weight.ndim != 1 or (known and sample_weight.shape != (self.n_rows,)):
+            expected = "n_rows" if self.n_rows is None else self.n_rows
+            raise RowsError(f"sample_weight must have shape ({expected},); got {sample_weight.shape}")
+        weights = sample_weight.rechunk((lengths,)) if known else sample_weight
+        if weights.numblocks[0] != self.array.numblocks[0]:
+            raise RowsError(
+                f"sample_weight has {weights.numblocks[0]} chunk(s) and {self.description} has "
+                f"{self.array.numblocks[0]} of rows, of unknown lengths: they must be the same"
+            )
+        return weights
 
     @property
     def n_tasks(self) -> int:
         return int(self.array.numblocks[0])
 
     def one_task(self, number: int) -> DaskRows:
-        weights = None if self.sample_weight is None else self.sample_weight.blocks[number]
-        return DaskRows(self.array.blocks[number], description=self.description, sample_weight=weights)
+        other = copy(self)
+        other.array = self.array.blocks[number]
+        other._pieces = (self._pieces[number],)
+        other.n_rows = self._pieces[number].n_rows
+        if self.sample_weight is not None:
+            other.sample_weight = self.sample_weight.blocks[number]
+        return other
 
     def tasks_with_rows(self) -> list[int]:
         # A length that is not known is no number, and so not zero.
@@ -94,76 +192,95 @@ class DaskRows(Rows):
         return digest([self.array.name, "" if self.sample_weight is None else self.sample_weight.name])
 
     def leaves(self, leaf: Leaf, parameters: Any) -> list[Delayed]:
-        import dask.array as da
         from dask import delayed
 
-        arrays = [self.array] if self.sample_weight is None else [self.array, self.sample_weight[:, np.newaxis]]
-        results = da.map_blocks(
-            _apply_to_chunk,
-            *arrays,
-            leaf=leaf,
-            starts=self.starts,
-            parameters=delayed(parameters, pure=False, traverse=False),
-            dtype=object,
-            chunks=((1,) * self.n_tasks, (1,)),
-            meta=np.empty((0, 0), dtype=object),
-            name=_fresh_name(),
-        )
+        shared = delayed((self._reader, self._pieces, leaf, parameters), pure=False, traverse=False)
+        name = f"streamgmm-pass-{uuid.uuid4().hex}"
+        results = self._mapped(_apply_to_chunk, shared, ((1,) * self.n_tasks, (1,)), object, name=name)
         return [_unwrapped(result) for result in results.to_delayed().ravel()]
 
     def map(self, leaf: Leaf, parameters: Any, *, n_columns: int | None, dtype: type) -> da.Array:
         """Return a lazy array of what `leaf` gives for the rows of each chunk: shape (n,) or (n, n_columns)."""
+        from dask import delayed
+
+        shared = delayed((self._reader, self._pieces, leaf, parameters), pure=True, traverse=False)
+        results = self._mapped(_map_chunk, shared, (self.array.chunks[0], (n_columns or 1,)), dtype)
+        return results if n_columns is not None else results[:, 0]
+
+    def _mapped(self, function: Any, shared: Any, chunks: Any, dtype: type, **options: Any) -> da.Array:
+        """Apply a function to what there is for each chunk of rows."""
         import dask.array as da
 
-        shape = {"drop_axis": 1} if n_columns is None else {"chunks": (self.array.chunks[0], (n_columns,))}
-        return da.map_blocks(
-            _map_chunk,
-            self.array,
-            leaf=leaf,
-            starts=self.starts,
-            parameters=parameters,
-            dtype=dtype,
-            meta=np.empty((0,) if n_columns is None else (0, 0), dtype=dtype),
-            **shape,
+        source = self.array
+        weights = () if self.sample_weight is None else (self.sample_weight, "i")
+        # As they are: to put chunks together, or to reshape weights, is to believe what is said of them.
+        if source.numblocks[1] > 1:
+            nothing: npt.NDArray[Any] = np.empty((0,), dtype=object)
+            source = da.blockwise(
+                _gathered, "i", source, "ij", *weights, align_arrays=False, dtype=object, meta=nothing
+            )
+            options["new_axis"] = 1
+        elif weights:
+            # Nothing is summed over, so that Dask makes one task of it and of what makes the chunk.
+            source = da.blockwise(
+                _with_weights, "ij", source, "ij", *weights,
+                concatenate=True, align_arrays=False, dtype=object, meta=np.empty((0, 0), dtype=object),
+            )  # fmt: skip
+        meta: npt.NDArray[Any] = np.empty((0, 0), dtype=dtype)
+        return da.map_blocks(function, source, shared=shared, dtype=dtype, chunks=chunks, meta=meta, **options)
+
+
+def _check_said(array: da.Array, description: str) -> None:
+    """Refuse an array for what is said of it: nothing is computed."""
+    if array.ndim != 2:
+        raise RowsError(f"{description} has {array.ndim} dimensions, shape {array.shape}; expected 2: (rows, features)")
+    kind = type(array._meta)
+    remedy = remedy_for_array_type(kind)
+    if remedy is not None:
+        raise RowsError(f"{description} has chunks that are {kind.__module__}.{kind.__name__}, not NumPy's: {remedy}")
+    check_dtype(array.dtype, description)
+    if np.isnan(array.shape[1]):
+        raise RowsError(
+            f"{description} has an unknown number of features, shape {array.shape}: X.compute_chunk_sizes() counts "
+            "them, or select features by their numbers"
         )
+    if array.shape[0] == 0 or array.shape[1] == 0:
+        raise RowsError(f"{description} has shape {array.shape}: no rows, or no features")
 
 
-def _map_chunk(x: Any, *, leaf: Leaf, starts: tuple[int, ...], parameters: Any, block_id: Any) -> Any:
-    return leaf([Block(np.asarray(x), None, starts[block_id[0]])], parameters)
+@dataclass(frozen=True)
+class _Gathered:
+    """What the graph gives for one chunk of rows, untouched."""
+
+    columns: list[Any]
+    sample_weight: tuple[Any, ...]
 
 
-def _fresh_name() -> str:
-    import uuid
-
-    return f"streamgmm-pass-{uuid.uuid4().hex}"
+def _gathered(columns: list[Any], *sample_weight: Any) -> _Gathered:
+    return _Gathered(columns, sample_weight)
 
 
-def _apply_to_chunk(
-    x: Any, sample_weight: Any = None, *, leaf: Leaf, starts: tuple[int, ...], parameters: Any, block_id: Any
-) -> Any:
-    start = starts[block_id[0]]
-    weights = None if sample_weight is None else np.asarray(sample_weight)[:, 0]
+def _with_weights(column: Any, *sample_weight: Any) -> _Gathered:
+    return _Gathered([column], sample_weight)
+
+
+def _block(value: Any, reader: Reader, pieces: tuple[Piece, ...], number: int) -> Block:
+    found = value if isinstance(value, _Gathered) else _Gathered([value], ())
+    return reader.block(found.columns, found.sample_weight, pieces[number])
+
+
+def _map_chunk(value: Any, *, shared: Any, block_id: Any) -> Any:
+    reader, pieces, leaf, parameters = shared
+    result = leaf([_block(value, reader, pieces, block_id[0])], parameters)
+    return result if result.ndim == 2 else result[:, np.newaxis]
+
+
+def _apply_to_chunk(value: Any, *, shared: Any, block_id: Any) -> Any:
+    reader, pieces, leaf, parameters = shared
     result = np.empty((1, 1), dtype=object)
-    result[0, 0] = leaf([Block(np.asarray(x), weights, start)], parameters)
+    result[0, 0] = leaf([_block(value, reader, pieces, block_id[0])], parameters)
     return result
 
 
 def _unwrapped(result: Delayed) -> Delayed:
     return result[0, 0]
-
-
-def rows_of_dataframe(
-    frame: dd.DataFrame,
-    *,
-    columns: Sequence[str] | None,
-    weight_column: str | None,
-    sample_weight: Any,
-    memory_limit: int | None = None,
-) -> DaskRows:
-    """Make rows of a Dask DataFrame's numeric columns; each partition is one task."""
-    what = "the Dask DataFrame X"
-    chosen = select_columns(list(frame.columns), columns, weight_column, what)
-    dtype = common_dtype({c: numpy_dtype_of_pandas(frame.dtypes[c]) for c in chosen}, what)
-    array = frame[list(chosen)].astype(dtype).to_dask_array()
-    weights = sample_weight if weight_column is None else frame[weight_column].to_dask_array()
-    return DaskRows(array, description=what, feature_names=chosen, sample_weight=weights, memory_limit=memory_limit)

@@ -13,17 +13,18 @@ from streamgmm.rows.base import RandomAccessRows, Rows, check_sample_weight
 from streamgmm.rows.paths import kind_of_path, normalised
 from streamgmm.rows.reading import Reading
 from streamgmm.rows.schema import ColumnRequest, FeatureSchema
+from streamgmm.rows.unwrapping import unwrapped, without_masks
 
 _KINDS = (
     "a NumPy array, a pandas or polars DataFrame, a pyarrow Table or dataset, a zarr.Array, a Dask array or DataFrame, "
     "the path of a .npy file, a Zarr store or Parquet files, or a list of Parquet files"
 )
+_STORED = ("dask.array", "dask.dataframe", "zarr", "zarr group", "pyarrow.dataset")
 
 
 def is_stored(source: Any) -> bool:
     """Tell whether a source's rows are read lazily: Dask collections, Zarr arrays, paths, datasets of files."""
-    stored = ("dask.array", "dask.dataframe", "zarr", "pyarrow.dataset")
-    return isinstance(source, (str, os.PathLike)) or is_paths(source) or kind_of(source) in stored
+    return isinstance(source, (str, os.PathLike)) or is_paths(source) or kind_of(source) in _STORED
 
 
 def is_table(source: Any) -> bool:
@@ -50,6 +51,8 @@ def kind_of(source: Any) -> str:
             return "dask.dataframe"
         if name == "Array" and module.startswith("zarr"):
             return "zarr"
+        if name == "Group" and module.startswith("zarr"):
+            return "zarr group"
         if name == "DataFrame" and module.startswith("pandas"):
             return "pandas"
         if name == "Table" and module.startswith("pyarrow"):
@@ -104,6 +107,7 @@ def open_rows(
         source = normalised(source)
     elif is_paths(source):
         source = [normalised(path) for path in source]
+    source, sample_weight = unwrapped(source), unwrapped(sample_weight, what="sample_weight", n_dimensions=1)
     request = ColumnRequest.of(columns, sample_weight if isinstance(sample_weight, str) else None, fitted)
     rows = _opened(source, request, None if isinstance(sample_weight, str) else sample_weight, memory_limit)
     rows.memory_limit = memory_limit
@@ -118,7 +122,9 @@ def _opened(source: Any, request: ColumnRequest, weights: Any, memory_limit: int
         _no_columns(request, "a Dask array")
         return DaskRows(source, sample_weight=weights, memory_limit=memory_limit)
     if kind == "dask.dataframe":
-        return _of_dask_dataframe(source, request, weights, memory_limit)
+        from streamgmm.rows.partitions import rows_of_dataframe
+
+        return rows_of_dataframe(source, request, sample_weight=weights, memory_limit=memory_limit)
     rows = _random_access(source, kind, request, memory_limit)
     if weights is not None:
         if kind_of(weights) == "dask.array":
@@ -127,23 +133,6 @@ def _opened(source: Any, request: ColumnRequest, weights: Any, memory_limit: int
             )
         assert rows.n_rows is not None
         rows.sample_weight = check_sample_weight(weights, rows.n_rows)
-    return rows
-
-
-def _of_dask_dataframe(source: Any, request: ColumnRequest, weights: Any, memory_limit: int | None) -> Rows:
-    from streamgmm.rows.collections import rows_of_dataframe
-
-    if getattr(source, "ndim", 2) != 2:
-        raise RowsError("X is a Dask Series, one column; expected a DataFrame: X.to_frame()")
-    chosen = request.choose(list(source.columns), "the Dask DataFrame X")
-    rows = rows_of_dataframe(
-        source,
-        columns=chosen.features,
-        weight_column=chosen.weight,
-        sample_weight=weights,
-        memory_limit=memory_limit,
-    )
-    rows.schema = FeatureSchema(chosen.features, chosen.weight)
     return rows
 
 
@@ -172,10 +161,14 @@ def _random_access(source: Any, kind: str, request: ColumnRequest, memory_limit:
         from streamgmm.rows.zarr_store import ZarrRows
 
         return ZarrRows(source, description=f"the Zarr array {source.path or source.store}", memory_limit=memory_limit)
+    if kind == "zarr group":
+        from streamgmm.rows.zarr_store import rows_of_group
+
+        return rows_of_group(source, memory_limit=memory_limit)
     if isinstance(source, np.ndarray):
         from streamgmm.rows.arrays import ArrayRows
 
-        return ArrayRows(source, memory_limit=memory_limit)
+        return ArrayRows(without_masks(source), memory_limit=memory_limit)
     raise RowsError(f"X is a {type(source).__module__}.{type(source).__name__}; expected {_KINDS}")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
@@ -63,3 +64,11 @@ class Reading:
             return error
         times = f" ({self.retries.attempts} attempts)" if self.may_pass(error) else ""
         return RowsError(f"{what} can't be read{times}: {str(error) or type(error).__name__}")
+
+
+def unseen_error(what: str) -> RowsError:
+    """Make the error for a store that a process comes to read and does not find."""
+    return RowsError(
+        f"{what} is not there for the process that came to read it, on {socket.gethostname()}: it has gone, or that "
+        "process can't see it; processes on other machines need the store under the same name, on storage they share"
+    )

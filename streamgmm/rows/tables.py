@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -28,19 +28,6 @@ _INSTEAD = {
 }
 
 
-def select_columns(
-    available: Sequence[Hashable], columns: Sequence[Hashable] | None, weight_column: Hashable | None, what: str
-) -> tuple[Any, ...]:
-    """Return the columns that are features: those asked for, else all but the weights.
-
-    Raises
-    ------
-    RowsError
-        If a column is not there, or there more than once.
-    """
-    return ColumnRequest.of(columns, weight_column).choose(available, what).features
-
-
 def common_dtype(dtypes: Mapping[Any, np.dtype[Any]], what: str) -> np.dtype[Any]:
     """Return the dtype that holds all columns, and name the first that is not numeric."""
     for column, dtype in dtypes.items():
@@ -63,18 +50,16 @@ class PandasRows(RandomAccessRows):
         self.description = "the DataFrame X"
         chosen = request.choose(list(frame.columns), self.description)
         check_two_dimensional((len(frame), len(chosen.features)), self.description)
-        dtypes = {name: _dtype_of_column(frame[name], name, self.description) for name in chosen.features}
+        dtypes = {name: dtype_of_column(frame[name], name, self.description) for name in chosen.features}
         self.dtype = common_dtype(dtypes, self.description)
         self.frame = frame[list(chosen.features)]
-        # What pandas converts by itself, as one array.
-        self._plain = all(isinstance(dtype, np.dtype) and dtype.kind in "fiub" for dtype in self.frame.dtypes)
         self.n_rows, self.n_features = len(frame), len(chosen.features)
         self.schema = FeatureSchema(chosen.features, chosen.weight)
         self.feature_names = chosen.features
         self.in_memory = True
         if chosen.weight is not None:
             weights = frame[chosen.weight]
-            common_dtype({chosen.weight: _dtype_of_column(weights, chosen.weight, self.description)}, self.description)
+            common_dtype({chosen.weight: dtype_of_column(weights, chosen.weight, self.description)}, self.description)
             self.sample_weight = column_values(weights, np.dtype(np.float64))
         target = task_bytes(MEMORY_TASK_BYTES, memory_limit)
         row_bytes = self.dtype.itemsize * self.n_features
@@ -82,14 +67,18 @@ class PandasRows(RandomAccessRows):
         self.piece_bytes = target
 
     def read(self, start: int, stop: int) -> Iterator[Block]:
-        part = self.frame.iloc[start:stop]
-        if self._plain:
-            yield Block(part.to_numpy(dtype=self.dtype), None, start)
-            return
-        x = np.empty((len(part), self.n_features), dtype=self.dtype)
-        for j in range(self.n_features):
-            x[:, j] = column_values(part.iloc[:, j], self.dtype)
-        yield Block(x, None, start)
+        yield Block(frame_values(self.frame.iloc[start:stop], self.dtype), None, start)
+
+
+def frame_values(frame: pd.DataFrame, dtype: np.dtype[Any]) -> npt.NDArray[Any]:
+    """Return the values of a frame whose columns hold numbers, shape (n, n_columns)."""
+    if all(isinstance(of_column, np.dtype) and of_column.kind in "fiub" for of_column in frame.dtypes):
+        # What pandas converts by itself, as one array.
+        return np.asarray(frame.to_numpy(dtype=dtype))
+    values = np.empty(frame.shape, dtype=dtype)
+    for j in range(frame.shape[1]):
+        values[:, j] = column_values(frame.iloc[:, j], dtype)
+    return values
 
 
 def column_values(column: pd.Series, dtype: np.dtype[Any]) -> npt.NDArray[Any]:
@@ -110,7 +99,7 @@ def column_values(column: pd.Series, dtype: np.dtype[Any]) -> npt.NDArray[Any]:
     return np.asarray(values)
 
 
-def _dtype_of_column(column: pd.Series, name: Hashable, what: str) -> np.dtype[Any]:
+def dtype_of_column(column: pd.Series, name: Hashable, what: str) -> np.dtype[Any]:
     """Return the dtype of a column's numbers; its values are looked at where its dtype does not say what they are."""
     import pandas as pd
 

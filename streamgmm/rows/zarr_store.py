@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
 from streamgmm.exceptions import RowsError
 from streamgmm.retries import Retries
@@ -15,7 +15,10 @@ from streamgmm.rows.ahead import read_ahead
 from streamgmm.rows.base import Block, RandomAccessRows, check_dtype, check_two_dimensional
 from streamgmm.rows.cut import PIECE_BYTES, STORED_TASK_BYTES, check_piece, cut, fits, stored_task_bytes, task_bytes
 from streamgmm.rows.fingerprint import described_files, digest, digest_of_files
+from streamgmm.rows.packing import packing_of
 from streamgmm.rows.reading import Reading
+from streamgmm.rows.zarr_group import matrix_in
+from streamgmm.rows.zarr_place import PlacedArray
 
 if TYPE_CHECKING:
     import zarr
@@ -24,42 +27,11 @@ if TYPE_CHECKING:
 _NOT_ZARR = (FileNotFoundError, KeyError, ValueError, NotImplementedError)
 
 
-class _StoredArray:
-    """An array, and the URL that was opened to find it, where one was.
-
-    A file system that Zarr has opened has with it the secrets that fsspec found here, in a configuration file or in
-    variables. Workers are sent the URL, and what the array is. They open it when they read, without a request for what
-    it is, and find secrets where they are; a scheduler, which unpacks tasks too, opens nothing.
-    """
-
-    def __init__(self, array: zarr.Array[Any], url: str | None) -> None:
-        self.array, self._url = array, url
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        if self._url is None:
-            return type(self), (self.array, None)
-        return _UnopenedArray, (self._url, self.array.store_path.path, self.array.metadata)
-
-
-class _UnopenedArray:
-    """What `_StoredArray` is for workers."""
-
-    def __init__(self, url: str, path: str, metadata: Any) -> None:
-        self._url, self._path, self._metadata = url, path, metadata
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self._url, self._path, self._metadata)
-
-    @cached_property
-    def array(self) -> zarr.Array[Any]:
-        import zarr
-
-        store = zarr.storage.FsspecStore.from_url(self._url, read_only=True)
-        return zarr.Array(zarr.AsyncArray(self._metadata, zarr.storage.StorePath(store, self._path)))
-
-
 class ZarrRows(RandomAccessRows):
-    """The rows of a 2-D Zarr array: one that was given as such, or found where `opened` is, with its own `path`."""
+    """The rows of a 2-D Zarr array: one that was given as such, or found where `opened` is, with its own `path`.
+
+    Values that are packed by the CF conventions are unpacked, as `packing` says.
+    """
 
     def __init__(
         self,
@@ -74,12 +46,13 @@ class ZarrRows(RandomAccessRows):
         self._path = _local_path(array) if path is None else path
         check_two_dimensional(array.shape, description)
         check_dtype(np.dtype(array.dtype), description)
-        on_workers = opened if type(array.store).__name__ == "FsspecStore" else None
-        self._stored: _StoredArray | _UnopenedArray = _StoredArray(array, on_workers)
+        self._packing = packing_of(array, description)
         self.n_rows, self.n_features = array.shape
-        self.dtype, self.feature_names = np.dtype(array.dtype), None
+        self.dtype = np.dtype(array.dtype) if self._packing is None else self._packing.dtype
+        self.feature_names = None
         self.in_memory = type(array.store).__name__ == "MemoryStore"
         self._reading = Reading.of("" if self.in_memory else self._path)
+        self._placed = PlacedArray(array, opened, description, self._reading)
         row_bytes = self.dtype.itemsize * self.n_features
         target = stored_task_bytes(self.n_rows * row_bytes, memory_limit)
         piece_rows = array.chunks[0]
@@ -96,8 +69,8 @@ class ZarrRows(RandomAccessRows):
 
     @property
     def array(self) -> zarr.Array[Any]:
-        """The array."""
-        return self._stored.array
+        """The array, as it is stored."""
+        return self._placed.array
 
     def stored_version(self) -> str | None:
         if self._path is not None:
@@ -121,13 +94,26 @@ class ZarrRows(RandomAccessRows):
             start = end
 
     def _piece(self, start: int, stop: int) -> Block:
+        array = self.array
         try:
-            x = self._reading.call(lambda: np.asarray(self.array[start:stop]), f"rows {start} to {stop - 1}")
+            x = self._reading.call(lambda: np.asarray(array[start:stop]), f"rows {start} to {stop - 1}")
         except RowsError as error:
             # What decoding raises; other errors are of the store as a whole.
             damaged = isinstance(error.__cause__, (RuntimeError, ValueError))
             raise RowsError(f"{self.description}: {self._damaged(start, stop) if damaged else error}") from error
-        return Block(x, None, start)
+        if not self.in_memory and self._may_be_absent(x, start):
+            # Chunks that are not there stand for the fill value, but only where the store is there.
+            self._placed.check_there()
+        return Block(x if self._packing is None else self._packing.unpack(x), None, start)
+
+    def _may_be_absent(self, x: npt.NDArray[Any], start: int) -> bool:
+        """Whether the first value of a chunk is the one that stands in all of a chunk that is not stored."""
+        array = self.array
+        chunk_rows, chunk_columns = array.chunks if array.shards is None else array.shards
+        places = np.unique([0, *range(-start % chunk_rows, len(x), chunk_rows)])
+        corners = x[places, ::chunk_columns]
+        fill = 0 if array.fill_value is None else array.fill_value
+        return bool(((corners == fill) | ((corners != corners) & (fill != fill))).any())
 
     def _damaged(self, start: int, stop: int) -> str:
         """Say which chunk of some rows can't be decoded."""
@@ -156,31 +142,40 @@ def _local_path(array: zarr.Array[Any]) -> str | None:
     """Return where an array's files are, if they are on this machine."""
     root = getattr(array.store, "root", None)
     if root is not None:
-        return str(root / array.path)
+        return str(Path(root).absolute() / array.path)
     # A store in one file, a ZIP archive.
     path = getattr(array.store, "path", None)
-    return str(path) if isinstance(path, Path) and path.is_file() else None
+    return str(path.absolute()) if isinstance(path, Path) and path.is_file() else None
 
 
 def open_zarr(path: str, *, memory_limit: int | None = None) -> ZarrRows:
     """Open the array at a path: a store that is one array, an array inside a group, or a group with one 2-D array."""
     import zarr
 
+    def opened() -> Any:
+        zipped = "://" not in path and path.endswith(".zip") and Path(path).is_file()
+        return zarr.open(zarr.storage.ZipStore(path, mode="r") if zipped else path, mode="r")
+
     try:
-        node = Retries.configured().call(lambda: zarr.open(path, mode="r"), final=(*_NOT_ZARR, MemoryError))
+        node = Retries.configured().call(opened, final=(*_NOT_ZARR, MemoryError))
     except MemoryError:
         raise
     except Exception as error:  # those of the object stores' libraries among them
         raise RowsError(f"{path} can't be opened as a Zarr array: {error}") from error
     if isinstance(node, zarr.Array):
         return ZarrRows(node, description=path, path=path, opened=path, memory_limit=memory_limit)
-    arrays = {name: member for name, member in node.members(max_depth=None) if isinstance(member, zarr.Array)}
-    matrices = [name for name, member in arrays.items() if member.ndim == 2]
-    if len(matrices) != 1:
-        found = ", ".join(f"{path.rstrip('/')}/{name} {member.shape}" for name, member in sorted(arrays.items()))
-        raise RowsError(
-            f"{path} is a Zarr group with {len(matrices)} two-dimensional arrays; give the path of the array to use "
-            f"({found or 'it has no arrays'})"
-        )
-    inside = f"{path.rstrip('/')}/{matrices[0]}"
-    return ZarrRows(arrays[matrices[0]], description=inside, path=inside, opened=path, memory_limit=memory_limit)
+
+    def place(name: str) -> str:
+        return f"{path.rstrip('/')}/{name}"
+
+    name, array = matrix_in(node, path, place)
+    inside = place(name)
+    # An archive is one file, whatever is in it.
+    file = path if type(array.store).__name__ == "ZipStore" else inside
+    return ZarrRows(array, description=inside, path=file, opened=path, memory_limit=memory_limit)
+
+
+def rows_of_group(group: zarr.Group, *, memory_limit: int | None = None) -> ZarrRows:
+    """Return the rows of the one array with two dimensions in a group that is open."""
+    name, array = matrix_in(group, "X", lambda name: f"X[{name!r}]")
+    return ZarrRows(array, description=f"the Zarr array {array.path or name}", memory_limit=memory_limit)
