@@ -132,10 +132,11 @@ def advance(
         n_missing=statistics.n_missing,
     )
     step = em_step(problem, state, model, statistics)
-    if accelerator.guarded and state.best is not None and not _rises(problem, state.best, step):
-        if not _same(step.parameters, state.best.updated):
-            return turned_down(state, accelerator)
-        # EM's own step can be lower by rounding only, and turned down it would come again.
+    best = state.best
+    # EM's own step can be lower by rounding only; turned down it would come again and again.
+    guarded = accelerator.guarded and best is not None and not _same(step.parameters, best.updated)
+    if guarded and best is not None and not _rises(problem, best, step):
+        return turned_down(state, accelerator)
     bounds = (*state.lower_bounds, step.lower_bound)
     state = replace(state, accepted=(*state.accepted, True))
     if accelerator.guarded:
@@ -266,8 +267,7 @@ def _float32_error(problem: Problem, parameters: MixtureParameters) -> float:
 
 def _same(one: MixtureParameters, other: MixtureParameters) -> bool:
     return all(
-        np.array_equal(getattr(one, name), getattr(other, name))
-        for name in ("weights", "means", "precisions_cholesky")
+        np.array_equal(getattr(one, name), getattr(other, name)) for name in ("weights", "means", "precisions_cholesky")
     )
 
 
