@@ -129,7 +129,7 @@ class Search:
     def work_per_row(self) -> int:
         """K * F: multiplications of one product of an E-step for one row."""
         n_features = self.problem.frame.n_features
-        return self.n_components * len(FAMILIES[self.covariance_type].factor_pairs(n_features)[0])
+        return self.n_components * FAMILIES[self.covariance_type].n_terms(n_features)
 
     def on(self, rows: RowsInMemory) -> Problem:
         """Return the problem of fitting some of the rows: with the optimum of the full data, but for chance."""

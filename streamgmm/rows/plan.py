@@ -212,7 +212,7 @@ def plan(
     persist : bool or "auto", default=False
         Whether rows are to stay with the workers: "auto" where a cluster has twice as much memory free.
     """
-    n_terms = len(FAMILIES[covariance_type].factor_pairs(rows.n_features)[0])
+    n_terms = FAMILIES[covariance_type].n_terms(rows.n_features)
     statistics_bytes = 8 * n_components * n_terms * n_models
     leaving_bytes = statistics_bytes + 8 * (rows.n_features + 2) * n_unlikely
     sample_bytes = 8 * (rows.n_features + 2) * sample_rows
