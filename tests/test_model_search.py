@@ -8,7 +8,7 @@ import zarr
 import streamgmm
 from streamgmm import GaussianMixture, search
 from streamgmm.exceptions import InputError
-from streamgmm.fitting.selection import HeldOut, SelectionLeaf, held_out_rows
+from streamgmm.fitting.held_out import HeldOut, SelectionLeaf, Split
 from streamgmm.mixture.e_step import evaluate
 from streamgmm.rows.base import Block
 from tests.conftest import clusters
@@ -52,29 +52,30 @@ def test_held_out_sums_are_those_of_numpy(covariance_type, x, rng):
     models = tuple(model_of(x, k, covariance_type, rng) for k in (2, 3))
     weight = rng.integers(0, 3, len(x)).astype(float)
     blocks = [Block(x[a : a + 800], weight[a : a + 800], a) for a in range(0, len(x), 800)]
-    found = SelectionLeaf(0.3, 5)(blocks, tuple(model for model, _ in models))
-    held = held_out_rows(x, 0.3, 5)
+    split = Split(0.3, 5)
+    found = SelectionLeaf(split)(blocks, tuple(model for model, _ in models))
+    held = split.held_weight(x, np.ones(len(x)), 0) > 0.0
     assert abs(held.mean() - 0.3) < 0.05
     log_prob = np.array([evaluate(x[held], data, log_prob=True).log_prob for _, data in models])
     w = weight[held]
     means = log_prob @ w / w.sum()
     np.testing.assert_allclose(found.held_out.means, means, rtol=1e-9)
     difference = log_prob[0] - log_prob[1]
-    error = np.sqrt((w**2 * (difference - w @ difference / w.sum()) ** 2).sum()) / w.sum()
+    error = np.sqrt((w * (difference - w @ difference / w.sum()) ** 2).sum()) / w.sum()
     assert found.held_out.standard_error(0, 1) == pytest.approx(error, rel=1e-6)
-    single = np.sqrt((w**2 * (log_prob[1] - means[1]) ** 2).sum()) / w.sum()
+    single = np.sqrt((w * (log_prob[1] - means[1]) ** 2).sum()) / w.sum()
     assert found.held_out.standard_error(1) == pytest.approx(single, rel=1e-6)
     assert found.statistics[0].sum_weight == pytest.approx(weight[~held].sum())
 
 
 def test_equal_rows_are_held_out_together(x):
     twice = np.concatenate([x, x[::-1]])
-    held = held_out_rows(twice, 0.2, 0)
+    held = Split(0.2, 0).held_weight(twice, np.ones(len(twice)), 0)
     np.testing.assert_array_equal(held[: len(x)], held[len(x) :][::-1])
 
 
 def test_no_rows_no_numbers():
-    nothing = HeldOut(0.0, 0.0, np.zeros(2), np.zeros((2, 2)), np.zeros(2))
+    nothing = HeldOut(0.0, np.zeros(2), np.zeros((2, 2)))
     assert np.isnan(nothing.means).all()
     assert np.isnan(nothing.standard_error(0, 1))
 
