@@ -57,7 +57,8 @@ class Compared:
     held_out, held_out_error : float
         Mean log-density of the held-out rows, nats per row, and its standard error; NaN where none were held out.
     behind, behind_error : float
-        How far `held_out` is behind the chosen candidate's, and the standard error of this difference.
+        How far `held_out` is behind the chosen candidate's, and the standard error of this difference, in the last
+        reading that both took part in; NaN where there is none since either lost components.
     gap : float
         Estimated distance to its optimum, nats per row.
     n_readings : int
@@ -236,6 +237,8 @@ class Seen:
     place : int
         Among the models of the pass.
     held_out : HeldOut
+    n_components : int
+        Of the mixture.
     """
 
     n_fitted: float
@@ -243,6 +246,7 @@ class Seen:
     entropy: float
     place: int
     held_out: HeldOut
+    n_components: int = 0
 
     def criterion(self, name: str, n_parameters: int) -> float:
         """Return an information criterion: the lower the better."""
@@ -277,7 +281,12 @@ class ByCriterion:
         if fit.state.accepted[-1] or not self.seen[at]:
             n_fitted = step.statistics.sum_weight
             self.seen[at][fit.state.n_iter] = Seen(
-                n_fitted, step.log_likelihood, _entropy(fit.problem, step), place, outcome.held_out
+                n_fitted,
+                step.log_likelihood,
+                _entropy(fit.problem, step),
+                place,
+                outcome.held_out,
+                step.parameters.n_components,
             )
         last = self.seen[at][max(self.seen[at])]
         if self.name == "held_out":
@@ -308,14 +317,19 @@ def _entropy(problem: Problem, step: Step) -> float:
     return max(step.log_likelihood - problem.frame.log_det - expected / statistics.sum_weight, 0.0)
 
 
+def _of_last_size(seen: dict[int, Seen]) -> list[int]:
+    """Return the passes since which a candidate has lost no components."""
+    return [number for number, one in seen.items() if one.n_components == seen[max(seen)].n_components]
+
+
 _NOTHING_SEEN = Seen(float("nan"), float("nan"), float("nan"), 0, HeldOut(0.0, np.zeros(1), np.zeros((1, 1))))
 
 
 def _compared(fit: Candidate, settings: Settings, seen: dict[int, Seen], of_best: dict[int, Seen]) -> Compared:
     last = seen[max(seen)] if seen else _NOTHING_SEEN
     n_parameters = fit.state.safe.n_parameters
-    # Both as they stood in the last pass that they shared.
-    shared = [number for number in seen if number in of_best]
+    # Both as they stood in the last pass that they shared, if no components were lost since.
+    shared = set(_of_last_size(seen)) & set(_of_last_size(of_best))
     behind = behind_error = float("nan")
     if shared:
         one, best = seen[max(shared)], of_best[max(shared)]
