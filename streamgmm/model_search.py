@@ -157,6 +157,8 @@ def search(
     if not_for_many:
         raise InputError(f"search can't use {not_for_many[0]}, which is for a single mixture")
     models = [GaussianMixture(size, covariance_type=family, **parameters) for family in families for size in sizes]
+    if parameters.get("max_iter") == 0:
+        raise InputError("search compares fits, and with max_iter=0 there are none: use max_iter=1 or more")
     rows = models[0].open_to_fit(X, sample_weight, columns=columns)
     settings = [model.settings(rows) for model in models]
     report = _report if models[0].verbose else None

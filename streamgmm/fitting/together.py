@@ -11,6 +11,7 @@ import numpy as np
 from streamgmm.fitting import em
 from streamgmm.fitting.e_step_pass import PassOutcome, UnlikelyRows
 from streamgmm.fitting.state import Accelerator, Problem, State
+from streamgmm.fitting.stopping import StopReason
 from streamgmm.mixture.e_step import PassModel
 
 #: A fit leaves when the best is ahead of what it may still reach by so many standard errors of the difference.
@@ -120,7 +121,7 @@ def run_together(
     tol : float
         Nats per row to the estimated optimum, for each fit.
     max_iter : int
-        Most readings.
+        Most readings; with 0 the starts are the fits.
     comparison : Comparison, optional
         By their bounds where not given.
     challenge : callable, optional
@@ -138,6 +139,8 @@ def run_together(
     """
     comparison = ByBound() if comparison is None else comparison
     fits = list(candidates)
+    if max_iter == 0:
+        return [replace(fit, state=replace(fit.state, stop_reason=StopReason.MAX_ITER)) for fit in fits]
     while any(fit.active for fit in fits):
         n_iter += 1
         chosen = [at for at, fit in enumerate(fits) if fit.active]
