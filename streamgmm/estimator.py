@@ -67,9 +67,9 @@ class GaussianMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
         Most iterations of EM. Each reads all rows once. With 0, as in scikit-learn, the start is the fit, without a
         warning: `n_iter_` is 0, `converged_` False, and `lower_bound_` minus infinity, since none was computed.
     n_init : int, default=1
-        Number of restarts. "sample" tries so many times as many seeds, and improves so many times as many of the best;
-        other starts are each run on a sample of the rows, and the best goes on. Where the sample can't tell the best
-        apart, they go on together and share the readings.
+        Number of restarts. "sample" searches so often; other starts are each run on a sample of the rows, and the best
+        goes on. Where the sample can't tell the best apart, they go on together and share the readings. What
+        ``n_init=1`` would start from is always among them: more restarts never end lower.
     init_params : {"sample", "k-means++", "kmeans", "random", "random_from_data"}, default="sample"
         How the start is made, from a sample of the rows. "sample" searches for the optimum of the sample: a mixture
         grown by splitting components, many seeds in short runs of which the best go on, and, where these don't agree,
