@@ -32,7 +32,7 @@ from streamgmm.predictions import LogLikelihood, log_likelihood, predict
 from streamgmm.progress import reporter
 from streamgmm.rows.base import Rows
 from streamgmm.rows.open import is_stored, is_table, open_rows
-from streamgmm.rows.places import InUse, check_checkpoint_apart, places_of
+from streamgmm.rows.places import InUse, Place, check_checkpoint_apart, places_of
 from streamgmm.rows.plan import Plan
 from streamgmm.rows.schema import FeatureSchema
 from streamgmm.rows.unwrapping import unwrapped, without_masks
@@ -71,11 +71,12 @@ class GaussianMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
         of whose variance it makes up more than 1 %. Where there are fewer than two rows for each feature, covariances
         are drawn towards a diagonal one with as many rows as are lacking.
     max_iter : int, default=200
-        Most iterations of EM. Each reads all rows once.
+        Most iterations of EM. Each reads all rows once. With 0, as in scikit-learn, the start is the fit, without a
+        warning: `n_iter_` is 0, `converged_` False, and `lower_bound_` minus infinity, since none was computed.
     n_init : int, default=1
-        Number of restarts. "sample" tries so many times as many seeds, and improves so many times as many of the best;
-        other starts are each run on a sample of the rows, and the best goes on. Where the sample can't tell the best
-        apart, they go on together and share the readings.
+        Number of restarts. "sample" searches so often; other starts are each run on a sample of the rows, and the best
+        goes on. Where the sample can't tell the best apart, they go on together and share the readings. What
+        ``n_init=1`` would start from is always among them: more restarts never end lower.
     init_params : {"sample", "k-means++", "kmeans", "random", "random_from_data"}, default="sample"
         How the start is made, from a sample of the rows. "sample" searches for the optimum of the sample: a mixture
         grown by splitting components, many seeds in short runs of which the best go on, and, where these don't agree,
@@ -248,10 +249,12 @@ class GaussianMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
         CheckpointError
             If the fit can't go on from what is in `checkpoint`.
         """
-        rows = self.open_to_fit(X, sample_weight, columns=columns)
+        # Another one opens the rows, so that a fit that fails leaves this one as it was.
+        opened = type(self)(**self.get_params(deep=False))
+        rows = opened.open_to_fit(X, sample_weight, columns=columns)
         settings = self.settings(rows)
         with (
-            self._opened_checkpoint(rows, settings) as checkpoint,
+            self._opened_checkpoint(rows, settings, opened._source_places) as checkpoint,
             reporter(self.verbose, self.verbose_interval, self.max_iter) as report,
         ):
 
@@ -261,8 +264,8 @@ class GaussianMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
                     self.callback(state)
 
             result = fit(rows, settings, after_iteration, checkpoint)
-        self.adopt(result, self)
-        if result.state.stop_reason is StopReason.MAX_ITER and self.tol > 0:
+        self.adopt(result, opened)
+        if result.state.stop_reason is StopReason.MAX_ITER and self.tol > 0 and self.max_iter > 0:
             warnings.warn(
                 f"the fit stopped after max_iter={self.max_iter} iterations, an estimated {result.state.gap:.1e} nats "
                 f"per row from its optimum (tol={self.tol:g}): {StopReason.MAX_ITER.advice}",
@@ -401,8 +404,10 @@ class GaussianMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
     def parameters(self) -> MixtureParameters:
         """Return the fitted parameters as one value."""
         check_is_fitted(self)
+        # Of the fit: that of the next may have been set already.
+        covariance_type = getattr(self, "_fitted_as", (self.covariance_type, 0))[0]
         return MixtureParameters(
-            self.covariance_type, self.weights_, self.means_, self.covariances_, self.precisions_cholesky_
+            covariance_type, self.weights_, self.means_, self.covariances_, self.precisions_cholesky_
         )
 
     def log_likelihood(
@@ -419,7 +424,7 @@ class GaussianMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
         return self._rows(X, sample_weight=None, columns=columns, reset=False)
 
     def open_to_fit(self, X: Any, sample_weight: Any = None, *, columns: Sequence[str] | None = None) -> Rows:
-        """Open rows of any kind for a fit, and take over the names of their features."""
+        """Open rows of any kind for a fit, and take over the names of their features; `adopt` passes them on."""
         self._check_parameters()
         rows = self._rows(X, sample_weight=sample_weight, columns=columns, reset=True)
         self._source_places = places_of(X, sample_weight)
@@ -439,11 +444,7 @@ class GaussianMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
         given: tuple[Any, Any, Any] = (self.weights_init, self.means_init, self.precisions_init)
         n_components = self.n_components
         if self.warm_start and hasattr(self, "means_"):
-            if self.means_.shape[1] != rows.n_features:
-                raise InputError(
-                    f"warm_start=True, but the fit before had {self.means_.shape[1]} features and X has "
-                    f"{rows.n_features}: use warm_start=False"
-                )
+            self._check_warm_start(rows)
             given, n_components = (self.weights_, self.means_, self.precisions_), len(self.weights_)
         return Settings(
             n_components=n_components,
@@ -462,11 +463,13 @@ class GaussianMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
         )
 
     def adopt(self, result: FitResult, opened: GaussianMixture) -> None:
-        """Take over the result of a fit to rows that `opened` (or this estimator itself) has opened."""
-        if opened is not self:
-            for name in ("n_features_in_", "feature_names_in_", "_schema", "_source_places"):
-                if hasattr(opened, name):
-                    setattr(self, name, getattr(opened, name))
+        """Take over the result of a fit to rows that `opened` has opened."""
+        for name in ("n_features_in_", "feature_names_in_", "_schema", "_source_places"):
+            if hasattr(opened, name):
+                setattr(self, name, getattr(opened, name))
+            elif hasattr(self, name):
+                delattr(self, name)
+        self._fitted_as = (self.covariance_type, self.n_components)
         parameters, state = result.parameters, result.state
         self.weights_ = parameters.weights
         self.means_ = parameters.means
@@ -477,18 +480,20 @@ class GaussianMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
         self.converged_ = state.stop_reason in (StopReason.CONVERGED, StopReason.NOISE_FLOOR)
         self.n_iter_ = state.n_iter
         self.lower_bounds_ = np.array(state.lower_bounds)
-        self.lower_bound_ = float(state.lower_bounds[-1])
+        self.lower_bound_ = float(state.lower_bound)
         self.stop_reason_: StopReason = state.stop_reason
         self.n_missing_ = result.n_missing
         self.fit_report_ = result.report
 
     # Inner workings
 
-    def _opened_checkpoint(self, rows: Rows, settings: Settings) -> AbstractContextManager[Checkpoint | None]:
+    def _opened_checkpoint(
+        self, rows: Rows, settings: Settings, places: tuple[Place, ...]
+    ) -> AbstractContextManager[Checkpoint | None]:
         if self.checkpoint is None:
             return nullcontext()
         seed_given = isinstance(self.random_state, numbers.Integral)
-        check_checkpoint_apart(self.checkpoint, InUse("the rows", self._source_places))
+        check_checkpoint_apart(self.checkpoint, InUse("the rows", places))
         return opened(os.fspath(self.checkpoint), rows, settings, seed_given=seed_given, resume=self.resume)
 
     def _predict(self, X: Any, kind: str, columns: Sequence[str] | None) -> Result:
@@ -526,6 +531,12 @@ class GaussianMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
         # Missing values are found by the pass.
         options = {"estimator": self, "input_name": "X", "ensure_all_finite": False}
         array: npt.NDArray[Any] = check_array(X, dtype=None, **options)
+        if array.dtype.kind in "mM":
+            since = "X" if array.dtype.kind == "m" else "(X - np.datetime64('2000-01-01'))"
+            raise RowsError(
+                f"X has dtype {array.dtype}, which is time: convert it to numbers of a unit first, as in "
+                f"{since} / np.timedelta64(1, 'h') for hours"
+            )
         if array.dtype.kind in "US":
             raise RowsError(f"X has dtype {array.dtype}, which is text: convert it to numbers first, X.astype(float)")
         if array.dtype.kind not in "fiub" or array.dtype.itemsize > 8:
@@ -543,10 +554,31 @@ class GaussianMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
         elif hasattr(self, "feature_names_in_"):
             del self.feature_names_in_
 
+    def _check_warm_start(self, rows: Rows) -> None:
+        """Refuse to go on from a fit with other settings."""
+        fallback = (self.covariance_type, len(self.weights_))
+        covariance_type, n_components = getattr(self, "_fitted_as", fallback)
+        shape = FAMILIES[self.covariance_type].shape(*self.means_.shape)
+        if covariance_type != self.covariance_type or self.covariances_.shape != shape:
+            raise InputError(
+                f"warm_start=True, but covariance_type={self.covariance_type!r} is not that of the fit before, "
+                f"whose covariances have shape {self.covariances_.shape}: use warm_start=False"
+            )
+        if n_components != self.n_components:
+            raise InputError(
+                f"warm_start=True, but the fit before had n_components={n_components} and this one has "
+                f"{self.n_components}: use warm_start=False"
+            )
+        if self.means_.shape[1] != rows.n_features:
+            raise InputError(
+                f"warm_start=True, but the fit before had {self.means_.shape[1]} features and X has "
+                f"{rows.n_features}: use warm_start=False"
+            )
+
     def _check_parameters(self) -> None:
         """Check the parameters' values; those that depend on the rows are checked when these are known."""
         _check_integer("n_components", self.n_components, 1)
-        _check_integer("max_iter", self.max_iter, 1)
+        _check_integer("max_iter", self.max_iter, 0)
         _check_integer("n_init", self.n_init, 1)
         _check_integer("verbose", int(self.verbose), 0)
         _check_integer("verbose_interval", self.verbose_interval, 1)

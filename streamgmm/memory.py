@@ -1,4 +1,4 @@
-"""Sizes of memory as users write them."""
+"""Sizes of memory, as users write them and as the machine has them."""
 
 from typing import Any
 
@@ -18,3 +18,10 @@ def parse_memory_limit(limit: Any) -> int | None:
     if n_bytes <= 0:
         raise InputError(f"memory_limit must be positive, got {limit!r}")
     return int(n_bytes)
+
+
+def memory_of_this_process() -> int:
+    """Return the bytes that this process has and could still get of the machine's memory."""
+    import psutil
+
+    return int(psutil.virtual_memory().available + psutil.Process().memory_info().rss)

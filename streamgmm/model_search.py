@@ -42,7 +42,8 @@ class SearchResult:
     best_index : int
         Place of the best among the candidates.
     best : GaussianMixture
-        The best candidate, fitted to all rows; its `fit_report_` counts the readings of the whole search.
+        The best candidate, fitted to all rows; its `n_components` is what the mixture has, and its `fit_report_` counts
+        the readings of the whole search.
     """
 
     candidates: tuple[Compared, ...]
@@ -61,10 +62,12 @@ class SearchResult:
         ]
         for at, one in enumerate(self.candidates):
             mark = "*" if at == self.best_index else "-" if one.dropped else ""
+            # Components that were left out are none of the mixture's.
+            size = str(one.n_components) if one.n_components == one.n_asked else f"{one.n_components} of {one.n_asked}"
             held_out = _with_error(one.held_out, one.held_out_error)
             behind = "" if at == self.best_index else _with_error(one.behind, one.behind_error)
             lines.append(
-                f"{mark:2}{one.n_components:>10}  {one.covariance_type:<10} {one.n_parameters:>10} {one.bic:>15.1f} "
+                f"{mark:2}{size:>10}  {one.covariance_type:<10} {one.n_parameters:>10} {one.bic:>15.1f} "
                 f"{one.aic:>15.1f} {one.icl:>15.1f} {one.log_likelihood:>13.5f} {held_out:>22} {behind:>20}".rstrip()
             )
         lines.append(
@@ -106,8 +109,9 @@ def search(
         What the best is chosen by: Bayes' or Akaike's information criterion, the integrated completed likelihood (for
         clusters that stand apart), or the mean log-density of held-out rows.
     held_out : float, default=0.1
-        Share of the rows that are held out of the comparison's fits; equal rows are on one side. With 0, nothing is.
-        The best is fitted to all rows in the end.
+        Share of the rows that are held out of the comparison's fits, the same on any number of workers. Equal rows are
+        on one side; where few different values stand for many rows (answers of 1 to 5, ages), a share of the rows of
+        each is held out. With 0, nothing is. The best is fitted to all rows in the end.
     sample_weight : array-like of shape (n_samples,), or str, default=None
         How many rows each row stands for, or the column of a table that says so.
     columns : sequence of str, default=None
@@ -156,11 +160,15 @@ def search(
             "GaussianMixture of the size that search finds"
         )
     models = [GaussianMixture(size, covariance_type=family, **parameters) for family in families for size in sizes]
+    if parameters.get("max_iter") == 0:
+        raise InputError("search compares fits, and with max_iter=0 there are none: use max_iter=1 or more")
     rows = models[0].open_to_fit(X, sample_weight, columns=columns)
     settings = [model.settings(rows) for model in models]
     report = _report if models[0].verbose else None
     found = select(rows, settings, criterion, float(held_out), report)
     best = models[found.best]
+    # Another one may have been asked for: the estimator says what it is.
+    best.n_components = len(found.fit.parameters.weights)
     best.adopt(found.fit, models[0])
     return SearchResult(found.compared, criterion, found.best, best)
 

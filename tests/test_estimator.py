@@ -1,5 +1,7 @@
 """The estimator: scikit-learn's contract, weights, missing values, lazy results, and users' mistakes."""
 
+import warnings
+
 import dask.array as da
 import numpy as np
 import pandas as pd
@@ -10,6 +12,7 @@ from sklearn.exceptions import NotFittedError
 from sklearn.mixture import GaussianMixture as Reference
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
+import streamgmm
 from streamgmm import GaussianMixture
 from streamgmm.exceptions import InputError, MissingValuesError, RowsError
 from tests.conftest import a_start
@@ -159,6 +162,85 @@ def test_warm_start_goes_on(x):
     np.testing.assert_allclose(model.means_, longer.means_, rtol=1e-9)
 
 
+def attributes(model):
+    return {name: value for name, value in vars(model).items() if name.endswith("_") or name.startswith("_")}
+
+
+@pytest.mark.parametrize("bad", ["missing", "huge", "few", "time", "names"])
+def test_a_refit_that_fails_leaves_the_model_as_it_was(bad, x):
+    frame = pd.DataFrame(x, columns=["a", "b", "c"]).assign(w=1.0)
+    model = GaussianMixture(3, random_state=0).fit(frame, sample_weight="w")
+    before, labels = attributes(model), model.predict(frame)
+    rows = {
+        "missing": np.full((10, 2), np.nan),
+        "huge": np.full((10, 2), 1e200),
+        "few": np.zeros((2, 2)),
+        "time": np.zeros((10, 1), "datetime64[s]"),
+        "names": pd.DataFrame({"other": np.full(10, np.nan)}),
+    }
+    with pytest.raises(InputError):
+        model.set_params(covariance_type="diag").fit(rows[bad])
+    after = attributes(model)
+    assert before.keys() == after.keys()
+    assert all(before[name] is after[name] for name in before)
+    np.testing.assert_array_equal(model.predict(frame), labels)
+
+
+def test_a_fit_that_fails_leaves_no_half_model():
+    model = GaussianMixture(2)
+    with pytest.raises(InputError):
+        model.fit(np.full((10, 3), np.nan))
+    assert not attributes(model)
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"covariance_type": "diag"}, "covariance_type='diag' is not that of the fit before"),
+        ({"n_components": 4}, "the fit before had n_components=3 and this one has 4"),
+    ],
+)
+def test_a_warm_start_with_other_settings_is_refused(changed, message, x):
+    model = GaussianMixture(3, random_state=0, warm_start=True).fit(x)
+    with pytest.raises(InputError, match=message):
+        model.set_params(**changed).fit(x)
+    assert model.set_params(**changed, warm_start=False).fit(x).means_.shape == (changed.get("n_components", 3), 3)
+
+
+def test_a_warm_start_goes_on_where_components_were_lost():
+    x = np.repeat([[0.0], [10.0]], 20, axis=0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model = GaussianMixture(3, random_state=0, warm_start=True).fit(x)
+        assert len(model.fit(x).weights_) <= 3
+
+
+@pytest.mark.parametrize("given", [False, True])
+@pytest.mark.parametrize("n_init", [1, 3])
+def test_without_iterations_the_start_is_the_fit(given, n_init, covariance_type, x, rng, tmp_path):
+    keywords = {"covariance_type": covariance_type, "max_iter": 0, "random_state": 0, "n_init": n_init}
+    start = a_start(x, 3, covariance_type, rng) if given else {"init_params": "k-means++"}
+    # (scikit-learn's has no covariances where precisions are given, and fails.)
+    expected = Reference(3, init_params="k-means++", **keywords).fit(x)
+    model = GaussianMixture(3, **keywords, **start).fit(x)
+    assert (model.n_iter_, model.converged_, model.lower_bound_) == (0, False, -np.inf)
+    assert (expected.n_iter_, expected.converged_, expected.lower_bound_) == (0, False, -np.inf)
+    assert len(model.lower_bounds_) == 0
+    if given:
+        for name in ("weights", "means", "precisions"):
+            np.testing.assert_allclose(getattr(model, f"{name}_"), start[f"{name}_init"], rtol=1e-9, atol=1e-12)
+    assert "max_iter reached" in str(model.fit_report_)
+    streamgmm.save(model, tmp_path / "model.safetensors")
+    again = streamgmm.load(tmp_path / "model.safetensors")
+    np.testing.assert_array_equal(again.predict(x), model.predict(x))
+
+
+@pytest.mark.parametrize(("dtype", "remedy"), [("datetime64[s]", "np.datetime64"), ("timedelta64[ms]", "X / np.")])
+def test_times_are_refused_with_their_remedy(dtype, remedy):
+    with pytest.raises(RowsError, match=f"which is time: .*{remedy}"):
+        GaussianMixture(1).fit(np.arange(10).astype(dtype)[:, np.newaxis])
+
+
 def test_names_of_features_travel(x):
     frame = pd.DataFrame(x, columns=["a", "b", "c"]).assign(w=1.0)
     model = GaussianMixture(2, random_state=0).fit(frame, sample_weight="w")
@@ -201,7 +283,7 @@ MISTAKES = [
     ({"tol": -1}, "tol must be a finite number of at least 0, got -1"),
     ({"reg_covar": "none"}, "'auto'; got 'none'"),
     ({"reg_covar": -1.0}, "reg_covar must be"),
-    ({"max_iter": 0}, "max_iter"),
+    ({"max_iter": -1}, "max_iter must be an integer of at least 0, got -1"),
     ({"n_init": 0}, "n_init"),
     ({"callback": 3}, "callback must be callable"),
     ({"memory_limit": "much"}, "memory_limit must be bytes.*'much'"),

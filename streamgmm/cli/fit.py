@@ -20,7 +20,7 @@ from streamgmm.cli import options
 @options.weight_column
 @click.option("--tol", type=click.FloatRange(0), help="Stop this close to the optimum, in nats per row.")
 @click.option("--reg-covar", default="auto", show_default=True, callback=options.number_or_auto, help=options.REG_COVAR)
-@click.option("--max-iter", type=click.IntRange(1), help="Most iterations; each reads all rows once.")
+@click.option("--max-iter", type=click.IntRange(0), help="Most iterations; each reads all rows once.")
 @click.option("--n-init", type=click.IntRange(1), help="Number of starts to choose from.")
 @click.option(
     "--init-params",

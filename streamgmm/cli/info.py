@@ -49,7 +49,7 @@ def info(model: str, as_json: bool) -> None:
             text = ", ".join(value) if isinstance(value, list) else str(value)
             console.print(f"{key.replace('_', ' ')}: {text}")
     table = Table("component", "weight", "mean", "standard deviations")
-    deviations = np.sqrt(np.diagonal(parameters.full_covariances(), axis1=1, axis2=2))
+    deviations = np.sqrt(parameters.variances())
     for k in np.argsort(-parameters.weights, kind="stable"):
         table.add_row(str(k), f"{parameters.weights[k]:.4f}", _abridged(parameters.means[k]), _abridged(deviations[k]))
     console.print(table)

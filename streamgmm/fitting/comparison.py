@@ -57,7 +57,7 @@ def well_described(problem: Problem, state: State, rows: RowsInMemory) -> bool:
     By Wilks' theorem q parameters more gain q / 2 nats in all where they describe nothing.
     """
     parameters = state.safe
-    n_columns = len(parameters.family.factor_pairs(parameters.n_features)[0])
+    n_columns = parameters.family.n_terms(parameters.n_features)
     found = splits(problem, parameters, rows, np.random.default_rng(problem.seed))
     noise = [n_columns * parameters.weights[split.component] / (2.0 * split.n_rows) for split in found]
     return all(split.gain < _TIMES_NOISE * gain for split, gain in zip(found, noise, strict=True))

@@ -141,7 +141,10 @@ def advance(
         n_missing=statistics.n_missing,
     )
     step = em_step(problem, state, model, statistics)
-    if accelerator.guarded and state.best is not None and not _rises(problem, state.best, step):
+    best = state.best
+    # EM's own step can be lower by rounding only; turned down it would come again and again.
+    guarded = accelerator.guarded and best is not None and not _same(step.parameters, best.updated)
+    if guarded and best is not None and not _rises(problem, best, step):
         return turned_down(state, accelerator)
     bounds = (*state.lower_bounds, step.lower_bound)
     state = replace(state, accepted=(*state.accepted, True))
@@ -186,12 +189,19 @@ def stopped(problem: Problem, state: State, *, tol: float, max_iter: int) -> Sta
         if state.kernels[-1] is Kernel.FLOAT32 and not problem.rough:
             return replace(state, exact=True)
         return replace(state, stop_reason=StopReason.CONVERGED)
-    if tol > 0.0 and state.best is not None and state.best.kernel is not Kernel.FLOAT32:
-        # The second is a bound, and mostly far too high: it counts for gains that are next to nothing anyway.
-        noise = max(_float64_noise(state.best), min(_gain_noise(state.best), _NEXT_TO_NOTHING * tol))
-        if min(state.best.gain, state.gap) <= noise and state.accepted[-1]:
-            # Steps of this size are rounding: nothing more can be said, or done.
+    if state.best is not None and state.accepted[-1]:
+        exact = state.best.kernel is not Kernel.FLOAT32 or problem.rough
+        bound = _gain_noise(problem, state.best)
+        # It is mostly far too high: to end a fit it counts for gains that are next to nothing anyway.
+        noise = max(_float64_noise(state.best), min(bound, _NEXT_TO_NOTHING * tol) if exact else bound)
+        # Steps of this size are rounding: their ratios say nothing of a rate, so that the gap may be anything.
+        drowned = min(state.best.gain, state.gap) <= noise
+        if drowned and exact and tol > 0.0:
+            # Nothing more can be said, or done.
             return replace(state, gap=noise, stop_reason=StopReason.NOISE_FLOOR)
+        if drowned and not exact:
+            # What the accelerator knows of such steps is rounding too.
+            state = replace(state, exact=True, gains=(), memory=None)
     if state.n_iter >= max_iter:
         return replace(state, stop_reason=StopReason.MAX_ITER)
     return state
@@ -224,28 +234,50 @@ def _rises(problem: Problem, best: Step, step: Step) -> bool:
     cost = problem.regularization.cost_of_added
     before = best.lower_bound - cost(best.parameters, n_k) / total
     after = step.lower_bound - cost(step.parameters, n_k) / total
+    return after >= before - rounding_between(problem, best, step)
+
+
+def rounding_between(problem: Problem, best: Step, step: Step) -> float:
+    """Return by how much the bounds of two steps may differ by rounding, nats per row."""
     noise = _float64_noise(best)
     for one in (best, step):
         if one.kernel is Kernel.FLOAT32:
             noise = max(noise, _float32_noise(problem, one.parameters))
-    return after >= before - noise
+    return noise
 
 
 def _float64_noise(step: Step) -> float:
     return float(_FLOAT64_NOISE * (1.0 + abs(step.log_likelihood)))
 
 
-def _gain_noise(step: Step) -> float:
-    """Bound the rounding of DeltaQ, whose terms are large where a component is tight."""
+def _gain_noise(problem: Problem, step: Step) -> float:
+    """Bound the DeltaQ that rounding alone may give: its terms are large where a component is tight.
+
+    Products in float32 move M(theta) too, by about what they move log-densities by, and DeltaQ is half of its square.
+    """
     if step.kernel is Kernel.CAREFUL:
         return 0.0
     size = float(np.abs(step.statistics.sums * step.parameters.natural_parameters()).sum())
-    return 4.0 * float(np.finfo(np.float64).eps) * size / step.statistics.sum_weight
+    noise = 4.0 * float(np.finfo(np.float64).eps) * size / step.statistics.sum_weight
+    if step.kernel is Kernel.FLOAT32:
+        noise += 0.5 * _float32_error(problem, step.parameters) ** 2
+    return noise
 
 
 def _float32_noise(problem: Problem, parameters: MixtureParameters) -> float:
     """Bound the error of a mean log-likelihood by float32 products, nats."""
-    return _FLOAT32_NOISE * float(np.finfo(np.float32).eps) / 2.0 * amplification(parameters, problem.reach)
+    return _FLOAT32_NOISE * _float32_error(problem, parameters)
+
+
+def _float32_error(problem: Problem, parameters: MixtureParameters) -> float:
+    """Bound the error of a row's log-density by float32 products, nats."""
+    return float(np.finfo(np.float32).eps) / 2.0 * amplification(parameters, problem.reach)
+
+
+def _same(one: MixtureParameters, other: MixtureParameters) -> bool:
+    return all(
+        np.array_equal(getattr(one, name), getattr(other, name)) for name in ("weights", "means", "precisions_cholesky")
+    )
 
 
 def _log_likelihood(

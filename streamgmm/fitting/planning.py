@@ -12,6 +12,7 @@ from streamgmm.fitting.e_step_pass import EStepLeaf
 from streamgmm.fitting.preparation import Settings, sample_size
 from streamgmm.fitting.sample_start import n_free_parameters
 from streamgmm.fitting.together import N_UNLIKELY
+from streamgmm.memory import memory_of_this_process
 from streamgmm.mixture.arrays import Floats
 from streamgmm.mixture.e_step import PassModel
 from streamgmm.mixture.families import FAMILIES
@@ -70,25 +71,32 @@ def placed(rows: Rows, candidates: Sequence[Settings]) -> Rows:
 def machine_now(rows: Rows) -> Machine:
     """Return where the passes over some rows would run now."""
     client = None if rows.in_memory else active_client()
+    here = memory_of_this_process()
     if client is None:
-        return Machine("this process", 1, n_threads(), None, is_driver=True)
+        return Machine("this process", 1, n_threads(), None, is_driver=True, driver_memory=here)
     where = f"the Dask cluster at {client.scheduler.address}"
     try:
         workers = workers_of(client)
     except OSError:
         # The pass will wait for it, or say what is wrong.
-        return Machine(where, 0, 0, None)
-    return Machine(where, workers.n_workers, workers.n_threads, workers.memory_limit, workers.free_memory)
+        return Machine(where, 0, 0, None, driver_memory=here)
+    return Machine(
+        where, workers.n_workers, workers.n_threads, workers.memory_limit, workers.free_memory, driver_memory=here
+    )
 
 
 def probed(projected: Plan, rows: Rows, settings: Settings) -> Plan:
     """Read one task, and compute an E-step of it, to learn how fast that is where the passes will run.
+
+    What would not fit into memory is not tried.
 
     Raises
     ------
     RowsError
         If it can't be read.
     """
+    if projected.refusal() is not None:
+        return projected
     # A part of a Dask collection may be empty.
     numbers = rows.tasks_with_rows()
     candidates = (*numbers[len(numbers) // 2 :], *numbers[: len(numbers) // 2])[:_MOST_PROBES]
@@ -134,7 +142,8 @@ def _model_of(x: Floats, settings: Settings) -> PassModel:
     """Return a mixture as wide as some rows: what an E-step costs does not depend on more."""
     family = FAMILIES[settings.covariance_type]
     n_components, n_features = settings.n_components, x.shape[1]
-    frame = family.frame(x.mean(axis=0), np.cov(x.T, bias=True).reshape(n_features, n_features))
+    covariance = np.cov(x.T, bias=True).reshape(n_features, n_features) if family.squares == 0 else x.var(axis=0)
+    frame = family.frame(x.mean(axis=0), covariance)
     means = np.resize(frame.points_to_frame(x), (n_components, n_features))
     identity = family.identity(n_features)
     covariances = identity if family.shared else np.repeat(identity[np.newaxis], n_components, axis=0)

@@ -265,12 +265,15 @@ def sample_size(rows: Rows, candidates: Sequence[Settings]) -> int:
         ROWS_PER_PARAMETER * n_parameters,
         0 if rows.n_rows is None else int(_SHARE_OF_ROWS * rows.n_rows),
     )
-    budget = _SAMPLE_BYTES if memory_limit is None else min(_SAMPLE_BYTES, memory_limit // 8)
-    affordable = budget // (8 * (n_features + 2))
+    row_bytes = 8 * (n_features + 2)
+    # Where rows are so wide, the sample takes what it needs at least.
+    needed = n_components * row_bytes
+    budget = max(_SAMPLE_BYTES, needed)
+    affordable = (budget if memory_limit is None else min(budget, memory_limit // 8)) // row_bytes
     if affordable < n_components:
         raise MemoryLimitError(
             f"memory_limit leaves room for a sample of {affordable} rows, fewer than n_components = {n_components}: "
-            "raise the limit"
+            f"raise the limit to {8 * needed} bytes at least"
         )
     if rows.n_rows is not None and rows.n_rows <= affordable:
         return rows.n_rows

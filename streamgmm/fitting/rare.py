@@ -89,6 +89,8 @@ def _gain(z: Floats, weight: Floats, log_prob: Floats, sum_weight: float) -> flo
     No family's component can gain more than this, of a full covariance: infinity where that is singular.
     """
     n_features = z.shape[1]
+    if len(z) <= n_features:
+        return float("inf")
     share = weight / weight.sum()
     covariance = np.atleast_2d(np.cov(z.T, aweights=weight, bias=True))
     sign, log_det = np.linalg.slogdet(covariance)
@@ -130,7 +132,10 @@ def _seeded(problem: Problem, step: Step, kept: int, freed: int, z: Floats, weig
     weights = np.append((1.0 - share) * rest.weights, share)
     covariances = rest.covariances
     if not family.shared:
-        covariance = np.atleast_2d(np.cov(z.T, aweights=weight, bias=True))
+        if family.squares:
+            covariance = np.average((z - center) ** 2, axis=0, weights=weight)
+        else:
+            covariance = np.atleast_2d(np.cov(z.T, aweights=weight, bias=True))
         own = family.frame(center, covariance)
         one = family.covariances_to_data(family.identity(z.shape[1])[np.newaxis], own)
         covariances = np.concatenate([covariances, one])

@@ -8,6 +8,7 @@ began.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -59,7 +60,7 @@ SEARCH_TOLERANCE = 1e-5
 
 @dataclass(frozen=True)
 class Effort:
-    """How much is tried for each restart.
+    """How much one search tries.
 
     Attributes
     ----------
@@ -77,10 +78,6 @@ class Effort:
     n_kept: int
     n_improved: int
     part: int
-
-    def times(self, n_init: int) -> Effort:
-        """Return the effort of several restarts."""
-        return Effort(n_init * self.n_seeds, n_init * self.n_kept, n_init * self.n_improved, self.part)
 
 
 #: Of a search; more where it may take so many steps.
@@ -129,7 +126,7 @@ class Search:
     def work_per_row(self) -> int:
         """K * F: multiplications of one product of an E-step for one row."""
         n_features = self.problem.frame.n_features
-        return self.n_components * len(FAMILIES[self.covariance_type].factor_pairs(n_features)[0])
+        return self.n_components * FAMILIES[self.covariance_type].n_terms(n_features)
 
     def on(self, rows: RowsInMemory) -> Problem:
         """Return the problem of fitting some of the rows: with the optimum of the full data, but for chance."""
@@ -179,19 +176,43 @@ def n_free_parameters(covariance_type: str, n_components: int, n_features: int) 
 
 
 def best_starts(search: Search) -> list[MixtureParameters]:
-    """Return where to start on the full data, the best first; others only where the sample can't tell them apart."""
+    """Return where to start on the full data, the best first; others only where the sample can't tell them apart.
+
+    With several restarts the first are those of one alone, whether or not there is a better.
+    """
     rows = search.rows.first(n_search_rows(search, ROWS_PER_PARAMETER))
     if search.init_params == "sample" and search.given.empty:
         if search.n_components == 1:
             return [search.begin(rows, "random_from_data", white=False, seed=search.seed)]
         # Which seed wins can depend on rounding; the order of the components is to depend on the optimum alone.
-        return [_complete(search, state, rows).safe.largest_first() for state in _searched(search, rows)]
+        return [_complete(search, state, rows).safe.largest_first() for state in _searched_again(search, rows)]
     init_params = "k-means++" if search.init_params == "sample" else search.init_params
+    first = search.begin(search.rows, init_params, white=False, seed=search.seed)
     if search.n_init == 1 or search.given.complete:
-        return [search.begin(search.rows, init_params, white=False, seed=search.seed)]
-    seeds = np.random.RandomState(search.seed).randint(2**31 - 1, size=search.n_init)
-    beginnings = [search.begin(rows, init_params, white=False, seed=int(seed)) for seed in seeds]
-    return [state.safe for state in _undecided(search.on(rows), beginnings, rows)]
+        return [first]
+    others = [search.begin(rows, init_params, white=False, seed=seed) for seed in _more_seeds(search)]
+    # The first goes on whatever the sample says, and in its place: more starts never end lower.
+    return [first, *(state.safe for state in _undecided(search.on(rows), [first, *others], rows))]
+
+
+def _more_seeds(search: Search) -> list[int]:
+    """Return the seeds of all starts but the first, which has that of the search itself."""
+    return [int(seed) for seed in np.random.RandomState(search.seed).randint(2**31 - 1, size=search.n_init - 1)]
+
+
+def _searched_again(search: Search, rows: RowsInMemory) -> list[State]:
+    """Search once for each restart; return what one search alone returns, and then what is better or as good."""
+    first = _searched(search, rows)
+    if search.n_init == 1:
+        return first
+    found = list(first)
+    for seed in _more_seeds(search):
+        # Where the first search finds a start, others need not.
+        with suppress(SingularCovarianceError):
+            found += _searched(replace(search, seed=seed), rows)
+    problem = search.on(rows)
+    best = _undecided(problem, [state.safe for state in found], rows)
+    return [*first, *(state for state in best if n_at_the_same_optimum(problem, state, first, rows) == 0)]
 
 
 def converge_on_sample(search: Search, beginning: MixtureParameters) -> tuple[State, RowsInMemory]:
@@ -211,7 +232,7 @@ def _searched(search: Search, rows: RowsInMemory) -> list[State]:
     problem = search.on(part)
     work = max(_SEARCH_WORK, _SEARCH_PASSES * search.n_rows * search.work_per_row)
     n_steps = int(work / (search.work_per_row * len(part))) - _STEPS_BEFORE
-    effort = (_EFFORT if n_steps < _MANY_STEPS else _MORE_EFFORT).times(search.n_init)
+    effort = _EFFORT if n_steps < _MANY_STEPS else _MORE_EFFORT
     seeds = np.random.RandomState(search.seed).randint(2**31 - 1, size=effort.n_seeds)
     early, late = np.split(seeds, 2)
     # The first fits, and where they lead to, are told apart on fewer rows.
@@ -234,11 +255,9 @@ def _searched(search: Search, rows: RowsInMemory) -> list[State]:
         n_steps = min(n_steps, _STEPS_WHERE_AGREED)
     improved: list[State] = []
     for number, state in enumerate(finalists[: effort.n_improved]):
-        if improved and n_steps < _STEPS_OF_GROWTH and search.n_init == 1:
+        if improved and n_steps < _STEPS_OF_GROWTH:
             break
-        better, left = _improved(search, state, part, seed=search.seed + number, n_steps=n_steps)
-        # Restarts that were asked for have the steps of a search each.
-        n_steps = left if search.n_init == 1 else n_steps
+        better, n_steps = _improved(search, state, part, seed=search.seed + number, n_steps=n_steps)
         improved.append(better)
     # What was improved on may still be the better one on more rows.
     pool = close(problem, different(problem, [*improved, *finalists], part), part)

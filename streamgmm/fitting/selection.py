@@ -1,154 +1,39 @@
 """Several models of different sizes and families, fed by the same readings, and compared.
 
-Rows are held out by a hash of their values, so that equal rows are on one side: they enter no statistics, and their
-log-density under each model is summed up in the pass, with the products of the models' (for the standard error of any
-difference). A model whose forecast falls behind the best by more than two standard errors leaves.
+Held-out rows enter no statistics, and their log-density under each model is summed up in the pass, with the products of
+the models' (for the standard error of any difference). Each candidate has the starts that it would have alone. A start
+whose forecast falls behind its candidate's best, or behind the best of all, by more than two standard errors leaves;
+those that are too close to each other to choose at the end go on to the tolerance of a fit.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from streamgmm.blas import one_blas_thread
 from streamgmm.fitting import em
 from streamgmm.fitting.checkpoint import Progress
-from streamgmm.fitting.e_step_pass import EStepLeaf, PassOutcome, RowsInMemory
+from streamgmm.fitting.e_step_pass import PassOutcome
 from streamgmm.fitting.fit import FitResult, polished
+from streamgmm.fitting.held_out import HeldOut, SelectionLeaf, SelectionOutcome, Split, check_enough
 from streamgmm.fitting.planning import placed
-from streamgmm.fitting.preparation import Settings, prepare
-from streamgmm.fitting.sampling import row_keys
+from streamgmm.fitting.preparation import Preparation, Settings, prepare
 from streamgmm.fitting.starts import find_starts
 from streamgmm.fitting.state import Problem, Step
-from streamgmm.fitting.together import ByBound, Candidate, best_of, run_together
-from streamgmm.mixture.arrays import Floats
-from streamgmm.mixture.e_step import PassModel, evaluate
-from streamgmm.passes import run_measured_pass
-from streamgmm.rows.base import Block, Rows
+from streamgmm.fitting.stopping import StopReason
+from streamgmm.fitting.together import ByBound, Candidate, ReadTogether, best_of, run_together
+from streamgmm.mixture.e_step import PassModel
+from streamgmm.passes import PassCost, run_measured_pass
+from streamgmm.rows.base import Rows
 
 #: What models can be compared by.
 CRITERIA = ("bic", "aic", "icl", "held_out")
-#: Nats per row to the optimum to which every candidate is fitted before the best is chosen.
+#: Nats per row to the optimum to which every candidate is fitted; those that this can't tell apart go on.
 _SELECTION_TOL = 1e-4
-
-
-@dataclass(frozen=True)
-class HeldOut:
-    """Log-densities of held-out rows under several models; adds up with `+`.
-
-    Attributes
-    ----------
-    sum_weight, sum_squared_weight : float
-    totals : ndarray of shape (n_models,)
-        sum w log p.
-    products : ndarray of shape (n_models, n_models)
-        sum w^2 log p_i log p_j.
-    weighted : ndarray of shape (n_models,)
-        sum w^2 log p.
-    """
-
-    sum_weight: float
-    sum_squared_weight: float
-    totals: Floats
-    products: Floats
-    weighted: Floats
-
-    def __add__(self, other: HeldOut) -> HeldOut:
-        return HeldOut(
-            self.sum_weight + other.sum_weight,
-            self.sum_squared_weight + other.sum_squared_weight,
-            self.totals + other.totals,
-            self.products + other.products,
-            self.weighted + other.weighted,
-        )
-
-    @property
-    def means(self) -> Floats:
-        """Mean log-density under each model, nats per row; NaN without rows."""
-        return self.totals / self.sum_weight if self.sum_weight > 0.0 else np.full(len(self.totals), np.nan)
-
-    def standard_error(self, i: int, j: int | None = None) -> float:
-        """Return the standard error of a model's mean, or of the difference of two models' means."""
-        if not self.sum_weight > 0.0:
-            return float("nan")
-        contrast = np.zeros(len(self.totals))
-        contrast[i] = 1.0
-        if j is not None:
-            contrast[j] -= 1.0
-        mean = float(contrast @ self.means)
-        # sum w^2 (c'l - mean)^2
-        squares = float(contrast @ self.products @ contrast) - 2.0 * mean * float(contrast @ self.weighted)
-        squares += mean**2 * self.sum_squared_weight
-        return float(np.sqrt(max(squares, 0.0))) / self.sum_weight
-
-
-@dataclass(frozen=True)
-class SelectionOutcome(PassOutcome):
-    """What a pass gives for several models, and what it says of the held-out rows."""
-
-    held_out: HeldOut
-
-    def __add__(self, other: PassOutcome) -> SelectionOutcome:
-        if not isinstance(other, SelectionOutcome):
-            return NotImplemented
-        both = super().__add__(other)
-        return SelectionOutcome(
-            both.statistics, both.task_log_likelihoods, both.task_weights, None, self.held_out + other.held_out
-        )
-
-
-def held_out_rows(x: npt.NDArray[Any], share: float, seed: int) -> npt.NDArray[np.bool_]:
-    """Tell which rows are held out: a share of all different rows."""
-    # Another seed than the sample's: its rows are those with the smallest hashes.
-    keys, _ = row_keys(np.asarray(x, dtype=np.float64), seed + 2**32)
-    return keys < np.uint64(int(share * 2.0**64))
-
-
-@dataclass(frozen=True)
-class SelectionLeaf:
-    """The leaf of a pass: statistics of the rows to fit, log-densities of those held out."""
-
-    share: float
-    seed: int
-
-    def __call__(self, blocks: Iterable[Block], models: tuple[PassModel, ...]) -> SelectionOutcome:
-        total: SelectionOutcome | None = None
-        for block in blocks:
-            held = held_out_rows(block.x, self.share, self.seed)
-            weight = np.ones(len(held)) if block.sample_weight is None else block.sample_weight.astype(np.float64)
-            outcome = EStepLeaf()([Block(block.x, np.where(held, 0.0, weight), block.start)], models)
-            one = SelectionOutcome(
-                outcome.statistics,
-                outcome.task_log_likelihoods,
-                outcome.task_weights,
-                None,
-                _held_out(block.x[held], weight[held], models),
-            )
-            total = one if total is None else total + one
-        if total is None:
-            raise RuntimeError("a task had no rows")
-        return total
-
-
-def _held_out(x: npt.NDArray[Any], weight: Floats, models: tuple[PassModel, ...]) -> HeldOut:
-    used = np.isfinite(x).all(axis=1) & (weight > 0.0)
-    x, weight = x[used], weight[used]
-    log_prob = np.empty((len(models), len(x)))
-    for row, model in zip(log_prob, models, strict=True):
-        row[:] = evaluate(x, model.parameters.to_data(model.frame), log_prob=True).log_prob
-    squared = weight**2
-    return HeldOut(
-        float(weight.sum()),
-        float(squared.sum()),
-        log_prob @ weight,
-        (log_prob * squared) @ log_prob.T,
-        log_prob @ squared,
-    )
 
 
 @dataclass(frozen=True)
@@ -158,7 +43,10 @@ class Compared:
     Attributes
     ----------
     n_components : int
-        As asked for.
+        That the mixture has.
+    n_asked : int
+        That were asked for. The mixture has fewer where components starved or collapsed and were left out: it is then
+        one of the smaller number.
     covariance_type : str
     n_parameters : int
     log_likelihood : float
@@ -169,7 +57,8 @@ class Compared:
     held_out, held_out_error : float
         Mean log-density of the held-out rows, nats per row, and its standard error; NaN where none were held out.
     behind, behind_error : float
-        How far `held_out` is behind the chosen candidate's, and the standard error of this difference.
+        How far `held_out` is behind the chosen candidate's, and the standard error of this difference, in the last
+        reading that both took part in; NaN where there is none since either lost components.
     gap : float
         Estimated distance to its optimum, nats per row.
     n_readings : int
@@ -179,6 +68,7 @@ class Compared:
     """
 
     n_components: int
+    n_asked: int
     covariance_type: str
     n_parameters: int
     log_likelihood: float
@@ -238,41 +128,99 @@ def _select(
     began = time.perf_counter()
     rows = placed(rows, candidates)
     prepared = prepare(rows, candidates)
-    seed = candidates[0].seed
-    held = held_out_rows(prepared.sample.x, share, seed)
-    sample = RowsInMemory(prepared.sample.x[~held], prepared.sample.weight[~held])
-    fits = []
-    for settings in candidates:
-        problem, starts = find_starts(prepared, settings, sample)
-        fits.append(Candidate(problem, prepared.accelerator(settings, sample), em.init(starts[0])))
+    if criterion == "held_out":
+        check_enough(rows.description, prepared.surveyed.sum_weight, share)
+    split = Split.chosen(share, candidates[0].seed, prepared.sample, complete=prepared.complete)
     costs = [prepared.cost]
-    leaf = SelectionLeaf(share, seed)
+    fits = _begun(prepared, candidates, split)
+    comparison = ByCriterion(criterion, [{} for _ in fits])
+    read = _reader(prepared, SelectionLeaf(split), costs)
+    tol, max_iter = candidates[0].tol, candidates[0].max_iter
+    rough_tol = max(tol, _SELECTION_TOL)
+    fits = run_together(fits, read, tol=rough_tol, max_iter=max_iter, comparison=comparison, callback=callback)
+    fits = run_together(
+        _reopened(fits),
+        read,
+        tol=tol,
+        max_iter=max_iter,
+        comparison=comparison,
+        callback=callback,
+        n_iter=max(fit.state.n_iter for fit in fits),
+    )
+    shown = _best_start_of_each(fits, len(candidates))
+    best = _chosen([fits[at] for at in shown], candidates, tol)
+    seen = [comparison.seen[at] for at in shown]
+    compared = tuple(
+        _compared(fits[at], settings, one, seen[best])
+        for at, settings, one in zip(shown, candidates, seen, strict=True)
+    )
+    winner = fits[shown[best]]
+    target = winner.problem.regularization.target
+    progress = Progress((em.init(winner.state.safe),), 0, tuple(costs), target)
+    # Of the components that were lost already nobody need be warned: the result says how many there are.
+    settings = replace(candidates[best], n_components=winner.state.safe.n_components)
+    return Selection(compared, best, polished(prepared, winner.problem, settings, progress, began))
 
+
+def _begun(prepared: Preparation, candidates: Sequence[Settings], split: Split) -> list[Candidate]:
+    """Start every candidate wherever it would be started alone, from rows that are not held out."""
+    sample = split.rest_of(prepared.sample)
+    fits = []
+    for group, settings in enumerate(candidates):
+        problem, starts = find_starts(prepared, settings, sample)
+        accelerator = prepared.accelerator(settings, sample)
+        fits += [Candidate(problem, accelerator, em.init(start), group=group) for start in starts]
+    return fits
+
+
+def _reader(prepared: Preparation, leaf: SelectionLeaf, costs: list[PassCost]) -> ReadTogether:
     def read(models: tuple[PassModel, ...]) -> SelectionOutcome:
         outcome: SelectionOutcome
         outcome, cost = run_measured_pass(prepared.source, leaf, models)
         prepared.check(outcome.statistics[0], costs, cost)
         return outcome
 
-    comparison = ByCriterion(criterion, [{} for _ in candidates])
-    fits = run_together(
-        fits,
-        read,
-        tol=max(candidates[0].tol, _SELECTION_TOL),
-        max_iter=candidates[0].max_iter,
-        comparison=comparison,
-        callback=callback,
-    )
-    winner = best_of(fits)
-    best = next(at for at, fit in enumerate(fits) if fit is winner)
-    compared = tuple(
-        _compared(fit, settings, seen, comparison.seen[best])
-        for fit, settings, seen in zip(fits, candidates, comparison.seen, strict=True)
-    )
-    problem = fits[best].problem
-    progress = Progress((em.init(fits[best].state.safe),), 0, tuple(costs), problem.regularization.target)
-    fit = polished(prepared, problem, candidates[best], progress, began)
-    return Selection(compared, best, fit)
+    return read
+
+
+def _reopened(fits: Sequence[Candidate]) -> list[Candidate]:
+    """Let those go on that may still win, where there are several."""
+    best = best_of(fits)
+    close = [fit for fit in fits if not fit.dropped and (fit is best or fit.forecast >= best.score)]
+    return [
+        replace(fit, state=replace(fit.state, stop_reason=None))
+        if len(close) > 1 and any(fit is one for one in close) and fit.state.stop_reason is StopReason.CONVERGED
+        else fit
+        for fit in fits
+    ]
+
+
+def _best_start_of_each(fits: Sequence[Candidate], n_candidates: int) -> list[int]:
+    """Return for every candidate which of its starts has ended best; one that has left if all have."""
+    return [
+        max(
+            (at for at, fit in enumerate(fits) if fit.group == group),
+            key=lambda at: (not fits[at].dropped, fits[at].score),
+        )
+        for group in range(n_candidates)
+    ]
+
+
+def _chosen(fits: Sequence[Candidate], candidates: Sequence[Settings], tol: float) -> int:
+    """Return the place of the best; of those that have come to be the same mixture, that with the fewest asked for."""
+
+    def n_components(fit: Candidate) -> int:
+        return fit.state.safe.n_components
+
+    best = max((fit for fit in fits if not fit.dropped), key=lambda fit: (fit.score, -n_components(fit)))
+    same = [
+        at
+        for at, fit in enumerate(fits)
+        if not fit.dropped
+        and (fit.state.safe.covariance_type, n_components(fit)) == (best.state.safe.covariance_type, n_components(best))
+        and fit.score >= best.score - tol
+    ]
+    return min(same, key=lambda at: (candidates[at].n_components, at))
 
 
 @dataclass(frozen=True)
@@ -290,6 +238,8 @@ class Seen:
     place : int
         Among the models of the pass.
     held_out : HeldOut
+    n_components : int
+        Of the mixture.
     """
 
     n_fitted: float
@@ -297,6 +247,7 @@ class Seen:
     entropy: float
     place: int
     held_out: HeldOut
+    n_components: int = 0
 
     def criterion(self, name: str, n_parameters: int) -> float:
         """Return an information criterion: the lower the better."""
@@ -326,18 +277,26 @@ class ByCriterion:
         """Choose the handicap so that the score is the criterion, in nats per row and the higher the better."""
         step = fit.state.best
         if step is None or not isinstance(outcome, SelectionOutcome):
-            return fit
+            # Nothing to compare by, where a component had to be repaired in the first pass already.
+            return fit if self.seen[at] else replace(fit, handicap=float("inf"))
         if fit.state.accepted[-1] or not self.seen[at]:
             n_fitted = step.statistics.sum_weight
             self.seen[at][fit.state.n_iter] = Seen(
-                n_fitted, step.log_likelihood, _entropy(fit.problem, step), place, outcome.held_out
+                n_fitted,
+                step.log_likelihood,
+                _entropy(fit.problem, step),
+                place,
+                outcome.held_out,
+                step.parameters.n_components,
             )
         last = self.seen[at][max(self.seen[at])]
         if self.name == "held_out":
             score = float(last.held_out.means[last.place])
         else:
             score = -0.5 * last.criterion(self.name, step.parameters.n_parameters) / last.n_fitted
-        return replace(fit, handicap=fit.state.lower_bound - score)
+        # ICL may rise by more than the likelihood: the responsibilities can become certain.
+        slack = last.entropy if self.name == "icl" else 0.0
+        return replace(fit, handicap=fit.state.lower_bound - score, slack=slack)
 
     def standard_error(self, place: int, best: int, outcome: PassOutcome) -> float:
         """Return that of the difference on the held-out rows, or over the tasks where none are held out."""
@@ -359,18 +318,27 @@ def _entropy(problem: Problem, step: Step) -> float:
     return max(step.log_likelihood - problem.frame.log_det - expected / statistics.sum_weight, 0.0)
 
 
+def _of_last_size(seen: dict[int, Seen]) -> list[int]:
+    """Return the passes since which a candidate has lost no components."""
+    return [number for number, one in seen.items() if one.n_components == seen[max(seen)].n_components]
+
+
+_NOTHING_SEEN = Seen(float("nan"), float("nan"), float("nan"), 0, HeldOut(0.0, np.zeros(1), np.zeros((1, 1))))
+
+
 def _compared(fit: Candidate, settings: Settings, seen: dict[int, Seen], of_best: dict[int, Seen]) -> Compared:
-    last = seen[max(seen)]
+    last = seen[max(seen)] if seen else _NOTHING_SEEN
     n_parameters = fit.state.safe.n_parameters
-    # Both as they stood in the last pass that they shared.
-    shared = [number for number in seen if number in of_best]
+    # Both as they stood in the last pass that they shared, if no components were lost since.
+    shared = set(_of_last_size(seen)) & set(_of_last_size(of_best))
     behind = behind_error = float("nan")
     if shared:
         one, best = seen[max(shared)], of_best[max(shared)]
         behind = float(best.held_out.means[best.place] - one.held_out.means[one.place])
         behind_error = one.held_out.standard_error(one.place, best.place)
     return Compared(
-        n_components=settings.n_components,
+        n_components=fit.state.safe.n_components,
+        n_asked=settings.n_components,
         covariance_type=settings.covariance_type,
         n_parameters=n_parameters,
         log_likelihood=last.log_likelihood,

@@ -107,7 +107,7 @@ class Surrogate:
     def propose(self, problem: Problem, state: State, step: Step) -> Proposal:
         """Solve the surrogate at a step, and extrapolate."""
         memory = state.memory if state.memory is not None else Memory(n_rows=self.n_rows)
-        realised = _realised(memory, state, step)
+        realised = _realised(problem, memory, state, step)
         if realised is not None:
             memory = replace(memory, optimism=max(memory.optimism, realised))
         solved = None
@@ -226,8 +226,12 @@ def _corrected(problem: Problem, step: Step, rows: RowsInMemory, damping: float 
     return read
 
 
-def _realised(memory: Memory, state: State, step: Step) -> float | None:
-    """Return the ratio of what the last surrogate step gained to what was predicted; None after other steps."""
+def _realised(problem: Problem, memory: Memory, state: State, step: Step) -> float | None:
+    """Return the ratio of what the last surrogate step gained to what was predicted; None after other steps.
+
+    What may be rounding was not gained.
+    """
     if state.best is None or not memory.predicted > 0.0:
         return None
-    return (step.lower_bound - state.best.lower_bound) / memory.predicted
+    noise = em.rounding_between(problem, state.best, step)
+    return (step.lower_bound - state.best.lower_bound - noise) / memory.predicted

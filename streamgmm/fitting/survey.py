@@ -16,6 +16,8 @@ from streamgmm.passes import Parts, PassCost, run_measured_pass
 from streamgmm.rows.base import Block, Rows
 
 _BLOCK_BYTES = 4 * 2**20
+#: Larger values have squares whose sums may overflow, even of very many rows with weights.
+LARGEST_VALUE = 1e140
 #: How many times as many rows a sample of different rows may need as one of independent rows for the same precision;
 #: beyond it, too many rows are equal. (By value a search begins with the same rows whether or not the sample holds all
 #: of them, and ends at the same optimum: worth some rows.)
@@ -70,11 +72,13 @@ class Survey:
         Row and value of the first weight that is negative or not finite.
     sum_weight : float
     mean : ndarray of shape (n_features,)
-    scatter : ndarray of shape (n_features, n_features)
-        sum w (x - mean)(x - mean)'; only its diagonal where the request said so.
+    scatter : ndarray of shape (n_features, n_features), or (n_features,)
+        sum w (x - mean)(x - mean)'; its diagonal alone where the request said so.
     by_value, by_place : Draw
         At least `sample_size` rows, where there are so many. By place, weights are the rows' own still.
     sample_size : int
+    too_large : tuple of (int, int, float) or None
+        Row, feature and value of the first value beyond `LARGEST_VALUE`; its row is not used.
     """
 
     n_rows: int
@@ -88,6 +92,7 @@ class Survey:
     by_value: Draw
     by_place: Draw
     sample_size: int
+    too_large: tuple[int, int, float] | None = None
 
     @property
     def complete(self) -> bool:
@@ -111,7 +116,7 @@ class Survey:
 
     @property
     def covariance(self) -> Floats:
-        """The rows' covariance, divided by the sum of the weights: shape (n_features, n_features)."""
+        """The rows' covariance, divided by the sum of the weights, in the shape of the scatter."""
         return self.scatter / self.sum_weight
 
     @classmethod
@@ -137,25 +142,41 @@ class Survey:
         """Return what this and the rows after it say, but for the sample."""
         sum_weight = self.sum_weight + part.sum_weight
         share = part.sum_weight / sum_weight if sum_weight > 0.0 else 0.0
-        delta = part.mean - self.mean
+        with np.errstate(over="ignore", invalid="ignore"):
+            delta = part.mean - self.mean
+            product = delta * delta if self.scatter.ndim == 1 else np.outer(delta, delta)
+            scatter = self.scatter + part.scatter + (self.sum_weight * share) * product
         return replace(
             self,
             n_rows=self.n_rows + part.n_rows,
             n_used=self.n_used + part.n_used,
             n_missing=self.n_missing + part.n_missing,
             first_missing=self.first_missing or part.first_missing,
+            too_large=self.too_large or part.too_large,
             bad_weight=self.bad_weight or part.bad_weight,
             sum_weight=sum_weight,
             mean=self.mean + share * delta,
-            scatter=self.scatter + part.scatter + (self.sum_weight * share) * np.outer(delta, delta),
+            scatter=scatter,
         )
+
+
+def _first_too_large(block: Block, present: npt.NDArray[np.bool_]) -> tuple[int, int, float] | None:
+    """Return row, feature and value of the first finite value whose square is too large."""
+    dtype = block.x.dtype
+    if dtype.kind != "f" or float(np.finfo(dtype).max) <= LARGEST_VALUE:
+        return None
+    found = np.isfinite(block.x) & (np.abs(block.x) > LARGEST_VALUE) & present[:, np.newaxis]
+    if not found.any():
+        return None
+    row, feature = (int(one[0]) for one in np.nonzero(found))
+    return block.start + row, feature, float(block.x[row, feature])
 
 
 def _survey_block(block: Block, request: SurveyRequest) -> Survey:
     x = np.asarray(block.x, dtype=np.float64)
     # What is drawn waits for the driver, and goes to it: where half the bytes hold the same values, in those.
     rows = block.x if block.x.dtype == np.float32 else x
-    n, n_features = x.shape
+    n = len(x)
     weight = np.ones(n) if block.sample_weight is None else np.asarray(block.sample_weight, dtype=np.float64)
     wrong = ~(np.isfinite(weight) & (weight >= 0.0))
     bad_weight = None
@@ -166,6 +187,10 @@ def _survey_block(block: Block, request: SurveyRequest) -> Survey:
     keys, finite = row_keys(x, request.seed)
     present = weight > 0.0
     used = finite & present
+    too_large = _first_too_large(block, used)
+    if too_large is not None:
+        # There will be an error, and until then no warnings of what overflows.
+        used &= (np.abs(x) <= LARGEST_VALUE).all(axis=1)
     first_missing = None
     n_missing = int((present & ~finite).sum())
     if n_missing:
@@ -174,18 +199,7 @@ def _survey_block(block: Block, request: SurveyRequest) -> Survey:
     index = np.arange(block.start, block.start + n, dtype=np.uint64)
     if not used.all():
         x, rows, weight, index, keys = x[used], rows[used], weight[used], index[used], keys[used]
-    sum_weight = float(weight.sum())
-    if len(x):
-        # About the first row, and then about the mean: nothing is lost where the mean is far from zero.
-        origin = x[0].copy()
-        centred = x - origin
-        offset = (weight @ centred) / sum_weight
-        centred -= offset
-        mean = origin + offset
-        weighted = centred if block.sample_weight is None else centred * weight[:, np.newaxis]
-        scatter = weighted.T @ centred if request.full_scatter else np.diag((weighted * centred).sum(axis=0))
-    else:
-        mean, scatter = np.zeros(n_features), np.zeros((n_features, n_features))
+    sum_weight, mean, scatter = _moments(x, None if block.sample_weight is None else weight, request.full_scatter)
     highest = np.uint64(min(int(request.drawn_share * 2.0**64), 2**64 - 1))
     drawn = keys <= highest
     return Survey(
@@ -200,7 +214,26 @@ def _survey_block(block: Block, request: SurveyRequest) -> Survey:
         Draw((Sample(keys[drawn], rows[drawn], weight[drawn]),)),
         _by_place(index, rows, weight, request),
         request.sample_size,
+        too_large,
     )
+
+
+def _moments(x: Floats, weight: Floats | None, full_scatter: bool) -> tuple[float, Floats, Floats]:
+    """Return sum of the weights, mean and scatter of some rows."""
+    n, n_features = x.shape
+    if n == 0:
+        return 0.0, np.zeros(n_features), np.zeros((n_features,) * (2 if full_scatter else 1))
+    # Overflow (by large weights) shows in the result.
+    with np.errstate(over="ignore", invalid="ignore"):
+        sum_weight = float(n) if weight is None else float(weight.sum())
+        # About the first row, and then about the mean: nothing is lost where the mean is far from zero.
+        origin = x[0].copy()
+        centred = x - origin
+        offset = ((np.ones(n) if weight is None else weight) @ centred) / sum_weight
+        centred -= offset
+        weighted = centred if weight is None else centred * weight[:, np.newaxis]
+        scatter = weighted.T @ centred if full_scatter else (weighted * centred).sum(axis=0)
+    return sum_weight, origin + offset, scatter
 
 
 def _by_place(index: npt.NDArray[np.uint64], x: npt.NDArray[Any], weight: Floats, request: SurveyRequest) -> Draw:
@@ -239,8 +272,10 @@ def survey(
     ------
     MissingValuesError
         If a value is missing and ``missing="raise"``, or if no row is left.
+    RowsError
+        If a value is so large that its square overflows.
     InputError
-        If a weight is negative or not finite.
+        If a weight is negative or not finite, or the weights too large.
     """
     request = SurveyRequest(sample_size, seed, rows.n_rows, full_scatter)
     found: Survey
@@ -251,12 +286,19 @@ def survey(
             f"sample_weight is {value} at {rows.provenance.place(row)}: weights must be finite and not negative "
             "(0 leaves a row out)"
         )
+    if found.too_large is not None:
+        raise rows.provenance.too_large_error(*found.too_large, LARGEST_VALUE)
     if found.first_missing is not None and missing == "raise":
         raise rows.provenance.missing_values_error(*found.first_missing, found.n_missing)
     if found.n_used == 0:
         raise MissingValuesError(
             f"{rows.description} has no row left to fit: of {found.n_rows} rows, {found.n_missing} have a missing "
             "value, and the weight of the others is zero"
+        )
+    if not (np.isfinite(found.mean).all() and np.isfinite(found.scatter).all()):
+        raise InputError(
+            f"sample_weight sums to {found.sum_weight:g} over {rows.description}, and times the squares of the values "
+            "that is too large for float64: scale the weights so that their mean is about 1"
         )
     n_drawn = max(len(found.by_value), len(found.by_place))
     if request.drawn_share < 1.0 and n_drawn < min(sample_size, found.n_used) // 2:

@@ -11,6 +11,7 @@ import numpy as np
 from streamgmm.fitting import em
 from streamgmm.fitting.e_step_pass import PassOutcome, UnlikelyRows
 from streamgmm.fitting.state import Accelerator, Problem, State
+from streamgmm.fitting.stopping import StopReason
 from streamgmm.mixture.e_step import PassModel
 
 #: A fit leaves when the best is ahead of what it may still reach by so many standard errors of the difference.
@@ -33,6 +34,10 @@ class Candidate:
         for the number of parameters where these differ.
     dropped : bool
         Whether it has left.
+    group : int
+        Candidates of one group are starts of one model: only the best of them counts.
+    slack : float
+        By how much its score may rise beside its bound, nats per row.
     """
 
     problem: Problem
@@ -40,6 +45,8 @@ class Candidate:
     state: State
     handicap: float = 0.0
     dropped: bool = False
+    group: int = 0
+    slack: float = 0.0
 
     @property
     def active(self) -> bool:
@@ -54,7 +61,7 @@ class Candidate:
     @property
     def forecast(self) -> float:
         """The score that it may still reach, by its own estimate."""
-        return self.score + max(self.state.gap, 0.0)
+        return self.score + self.slack + max(self.state.gap, 0.0)
 
 
 class Comparison(Protocol):
@@ -114,7 +121,7 @@ def run_together(
     tol : float
         Nats per row to the estimated optimum, for each fit.
     max_iter : int
-        Most readings.
+        Most readings; with 0 the starts are the fits.
     comparison : Comparison, optional
         By their bounds where not given.
     challenge : callable, optional
@@ -132,6 +139,8 @@ def run_together(
     """
     comparison = ByBound() if comparison is None else comparison
     fits = list(candidates)
+    if max_iter == 0:
+        return [replace(fit, state=replace(fit.state, stop_reason=StopReason.MAX_ITER)) for fit in fits]
     while any(fit.active for fit in fits):
         n_iter += 1
         chosen = [at for at, fit in enumerate(fits) if fit.active]
@@ -164,16 +173,17 @@ def _without_losers(
     if sum(not fit.dropped for fit in fits) < 2:
         return fits
     best = best_of(fits)
+    of_group = {fit.group: best_of([one for one in fits if one.group == fit.group]) for fit in fits if not fit.dropped}
     places = {at: place for place, at in enumerate(chosen)}
-    reference = next((places[at] for at in chosen if fits[at] is best), None)
 
-    def behind(at: int, fit: Candidate) -> bool:
+    def behind(at: int, fit: Candidate, better: Candidate) -> bool:
+        reference = next((places[at] for at in chosen if fits[at] is better), None)
         error = 0.0
         if reference is not None and at in places:
             error = comparison.standard_error(places[at], reference, outcome)
-        return fit.forecast + _STANDARD_ERRORS * error < best.score
+        return fit is not better and fit.forecast + _STANDARD_ERRORS * error < better.score
 
-    return [
-        replace(fit, dropped=True) if fit is not best and not fit.dropped and behind(at, fit) else fit
-        for at, fit in enumerate(fits)
-    ]
+    def lost(at: int, fit: Candidate) -> bool:
+        return not fit.dropped and (behind(at, fit, best) or behind(at, fit, of_group[fit.group]))
+
+    return [replace(fit, dropped=True) if lost(at, fit) else fit for at, fit in enumerate(fits)]

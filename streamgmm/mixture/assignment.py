@@ -14,7 +14,7 @@ def statistics_of_responsibilities(
 ) -> SufficientStatistics:
     """Compute the statistics of rows z (n, D), in the frame, under responsibilities (n, K) and weights (n,)."""
     n_features = z.shape[1]
-    n_columns = len(family.factor_pairs(n_features)[0])
+    n_columns = family.n_terms(n_features)
     weighted = resp * sample_weight[:, np.newaxis]
     sums = np.zeros((resp.shape[1], n_columns))
     step = max(1, _FEATURE_BYTES // (8 * n_columns))

@@ -62,7 +62,7 @@ class CarefulMixture:
             out_log_prob[:] = np.inf
         parameters, family = self._parameters, self._parameters.family
         n_features = parameters.n_features
-        n_columns = len(family.factor_pairs(n_features)[0])
+        n_columns = family.n_terms(n_features)
         sums = np.zeros((parameters.n_components, n_columns))
         scatter = np.zeros((n_features, n_features)) if family.shared else None
         log_likelihood = sum_weight = 0.0

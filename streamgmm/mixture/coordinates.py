@@ -40,7 +40,7 @@ def metric(parameters: MixtureParameters) -> Floats:
     """
     family, n_features = parameters.family, parameters.n_features
     share = np.sqrt(parameters.weights)[:, np.newaxis]
-    deviations = np.sqrt(np.diagonal(parameters.full_covariances(), axis1=1, axis2=2))
+    deviations = np.sqrt(parameters.variances())
     of_covariances = family.coordinate_metric(parameters.covariances, n_features)
     if not family.shared:
         of_covariances = share * of_covariances

@@ -11,6 +11,7 @@ import numpy as np
 from streamgmm.mixture.arrays import Floats, Integers, Rows
 from streamgmm.mixture.careful import CarefulMixture
 from streamgmm.mixture.families import FAMILIES, CovarianceFamily
+from streamgmm.mixture.far import evaluate_far, far_rows
 from streamgmm.mixture.frame import Frame
 from streamgmm.mixture.parameters import MixtureParameters
 from streamgmm.mixture.precision import Kernel, choose_kernel
@@ -161,7 +162,7 @@ def scatter(x: Rows, sample_weight: Rows | None, frame: Frame) -> Floats:
     """Compute sum w z z' of rows, shape (n_features, n_features): the statistics of one component that has all rows."""
     full, n_features = FAMILIES["full"], frame.n_features
     check_rows(x, n_features, sample_weight=sample_weight)
-    theta = np.zeros((1, len(full.factor_pairs(n_features)[0])))
+    theta = np.zeros((1, full.n_terms(n_features)))
     statistics = _accumulate(x, sample_weight, full, theta, frame, np.float64)
     rows, columns = np.triu_indices(n_features)
     matrix = np.empty((n_features, n_features))
@@ -253,12 +254,24 @@ def evaluate(
     out_log_prob = np.empty(n if log_prob else 0)
     out_resp = np.empty((n, n_components) if resp else (0, 0))
     out_labels = np.empty(n if labels else 0, dtype=np.int64)
+    far = far_rows(x, parameters, frame)
+    if far is not None:
+        beyond, x = x[far], np.where(far[:, np.newaxis], frame.center, x)
     anywhere = np.full(frame.n_features, np.inf)
     if choose_kernel(in_frame, anywhere, float32_rows=False) is Kernel.CAREFUL:
         n_missing, first = _evaluate_carefully(x, in_frame, frame, out_log_prob, out_resp, out_labels)
     else:
         n_missing, first = _evaluate_fast(x, in_frame, frame, out_log_prob, out_resp, out_labels)
-    return Evaluation(out_log_prob + frame.log_det, out_resp, out_labels, n_missing, first)
+    out_log_prob += frame.log_det
+    if far is not None:
+        far_log_prob, far_labels = evaluate_far(beyond, parameters)
+        if log_prob:
+            out_log_prob[far] = far_log_prob
+        if resp:
+            out_resp[far] = np.eye(n_components)[far_labels]
+        if labels:
+            out_labels[far] = far_labels
+    return Evaluation(out_log_prob, out_resp, out_labels, n_missing, first)
 
 
 def _evaluate_fast(
@@ -277,7 +290,7 @@ def _evaluate_fast(
             layout.n_components,
             layout.n_left,
             layout.squares,
-            len(parameters.family.factor_pairs(frame.n_features)[0]),
+            parameters.family.n_terms(frame.n_features),
             *layout.workspace,
             log_prob[rows],
             resp[rows],

@@ -102,6 +102,15 @@ class MixtureParameters:
         """Return every component's U as a matrix, shape (K, D, D)."""
         return self.family.full_precisions_cholesky(self.precisions_cholesky, self.n_components, self.n_features)
 
+    def variances(self) -> Floats:
+        """Return every component's variances, shape (K, D)."""
+        covariances, shape = self.covariances, (self.n_components, self.n_features)
+        if self.covariance_type in ("full", "tied"):
+            covariances = np.diagonal(covariances, axis1=-2, axis2=-1)
+        elif self.covariance_type == "spherical":
+            covariances = covariances[:, np.newaxis]
+        return np.broadcast_to(covariances, shape)
+
     def full_covariances(self) -> Floats:
         """Return every component's covariance as a matrix, shape (K, D, D)."""
         identity = np.eye(self.n_features)
@@ -144,6 +153,9 @@ class MixtureParameters:
         """Make the frame of the mixture's own mean and covariance, for evaluating it far from any fit."""
         center = self.weights @ self.means
         offsets = self.means - center
-        within = np.einsum("k,kij->ij", self.weights, self.full_covariances())
-        covariance = within + (offsets.T * self.weights) @ offsets
+        if self.covariance_type in ("full", "tied"):
+            within = np.einsum("k,kij->ij", self.weights, self.full_covariances())
+            covariance = within + (offsets.T * self.weights) @ offsets
+        else:
+            covariance = self.weights @ (self.variances() + offsets**2)
         return self.family.frame(center, covariance)

@@ -46,7 +46,7 @@ def amplification(parameters: MixtureParameters, reach: Floats) -> float:
         A high quantile of |z_j| over the rows; infinite where no rows are at hand.
     """
     n_features = parameters.n_features
-    deviations = np.sqrt(np.diagonal(parameters.full_covariances(), axis1=1, axis2=2))
+    deviations = np.sqrt(parameters.variances())
     distance = np.sqrt(chdtri(n_features, 1e-3) / n_features)
     near = np.minimum(np.abs(parameters.means) + distance * deviations, reach)
     phi = parameters.family.features(near)

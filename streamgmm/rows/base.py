@@ -92,6 +92,15 @@ class Provenance:
             "rows out with missing='drop'"
         )
 
+    def too_large_error(self, row: int, feature: int, value: float, largest: float) -> RowsError:
+        """Make the error for a value whose square is no number of float64 any more."""
+        name = f" ({self.feature_names[feature]!r})" if self.feature_names else ""
+        return RowsError(
+            f"{self.description} has {value:g} at {self.place(row)}, column {feature}{name}, which is too large to be "
+            f"squared: values up to {largest:g} can be fitted. Leave such rows out, or give them NaN and use "
+            "missing='drop', if it stands for no value; else divide the column by a number"
+        )
+
 
 class Rows(ABC):
     """A source of rows.

@@ -17,6 +17,9 @@ from streamgmm.tree import MOST_PARTS, n_groups
 PROCESS_BYTES = 400 * 10**6
 #: Bytes that a task computes in beside the piece that it holds: blocks of the kernel, copies of a survey.
 _SCRATCH_BYTES = 32 * 2**20
+#: Matrices D x D that the process that calls `fit` has at once where covariances are not diagonal, as projected and at
+#: least; statistics of a model that it has at least.
+_MATRICES, _FEWEST_MATRICES, _FEWEST_STATISTICS = 16, 6, 4
 #: What leaves a task, of which a worker may hold so many for each thread: a task's own, the eight that are listed or
 #: being added up, and as many that are not fetched yet.
 _STATISTICS_PER_THREAD = 18
@@ -46,6 +49,8 @@ class Machine:
         Bytes that are free under the limits of all workers; 0 where one has no limit.
     is_driver : bool
         Whether it is the process that calls `fit`.
+    driver_memory : int or None
+        Bytes that the process that calls `fit` has and can get; None where that is not known.
     """
 
     description: str
@@ -54,6 +59,7 @@ class Machine:
     memory_limit: int | None
     free_memory: int = 0
     is_driver: bool = False
+    driver_memory: int | None = None
 
     @property
     def threads_per_worker(self) -> int:
@@ -103,7 +109,7 @@ class Plan:
     statistics_bytes : int
         Of the statistics of all models that share a reading.
     leaving_bytes : int
-        Of what leaves a task: those statistics, and the rows that are least likely.
+        Of what leaves a task: those statistics and the rows that are least likely, or the first reading's covariance.
     sample_bytes : int
         Of the rows of the sample.
     machine : Machine
@@ -113,6 +119,8 @@ class Plan:
         Whether the rows are read once, and stay with the workers.
     driver_bytes : int
         The same of the process that calls `fit`; where the passes run in it, both are one.
+    least_bytes : int
+        Bytes without which the process that calls `fit` can't do, the rows not counted.
     speed : Speed or None
         Where one task was read to learn it.
     kept_bytes : int
@@ -137,6 +145,7 @@ class Plan:
     kept: bool
     worker_bytes: int
     driver_bytes: int
+    least_bytes: int
     speed: Speed | None = None
     kept_bytes: int = 0
     rows_limit: int | None = None
@@ -147,33 +156,76 @@ class Plan:
         Raises
         ------
         MemoryLimitError
-            If a worker is projected to need more memory than it may use, or the rows that stay with it are more than
-            `memory_limit`.
+            If a worker, or the process that calls `fit`, is projected to need more memory than it may use, or if the
+            rows that stay with a worker are more than `memory_limit`.
         """
-        self._check_kept()
+        refusal = self.refusal()
+        if refusal is not None:
+            raise MemoryLimitError(refusal)
+
+    def refusal(self) -> str | None:
+        """Say why the fit can't be done in the memory that there is, and what would help; None where it can."""
+        has = self.machine.driver_memory
+        if has is not None and self.least_bytes > has:
+            return (
+                f"{self.source}: {self.n_components} component(s) with covariance_type={self.covariance_type!r} and "
+                f"{self.n_features:,} features need at least {_size(self.least_bytes)} in the process that fits "
+                f"({_size(self.statistics_bytes)} for the statistics of a pass, several times), and there are "
+                f"{_size(has)}: {self._smaller_model(has)}"
+            )
+        kept = self._kept_refusal()
+        if kept is not None:
+            return kept
         limit = self.machine.memory_limit
         if limit is None or self.worker_bytes <= limit:
-            return
+            return None
         threads, leaving = self.machine.threads_per_worker, _size(self.leaving_bytes)
-        raise MemoryLimitError(
+        return (
             f"{self.source}: a worker of {self.machine.description} is projected to use up to "
             f"{_size(self.worker_bytes)} ({_size(PROCESS_BYTES)} for itself; for each of its {threads} thread(s) "
             f"{COPIES} x {_size(self.piece_bytes)} of rows, {_STATISTICS_PER_THREAD} x {leaving} of statistics "
-            f"and unlikely rows), and may use {_size(limit)}: give workers more memory or fewer threads, give "
-            f"memory_limit= a smaller value, {'use persist=False, ' if self.kept else ''}or fit fewer components"
+            f"and unlikely rows), and may use {_size(limit)}: {self._smaller_worker(limit)}"
         )
 
-    def _check_kept(self) -> None:
-        """Refuse rows that are to stay in less memory than they, and a piece that is read, take."""
+    def _kept_refusal(self) -> str | None:
+        """Say that rows are to stay in less memory than they, and a piece that is read, take; None where they don't."""
         needed = self.kept_bytes + COPIES * self.piece_bytes
         if not self.kept or self.rows_limit is None or needed <= self.rows_limit:
-            return
-        raise MemoryLimitError(
+            return None
+        return (
             f"{self.source}: with persist=True {_size(self.kept_bytes)} of rows and weights stay in each of "
             f"{self.machine.n_workers} process(es), beside {COPIES} x {_size(self.piece_bytes)} of a piece that is "
             f"read, and memory_limit= is {_size(self.rows_limit)}: use persist=False, which reads them from the store "
             f"each time, or raise memory_limit= to {_size(needed)}"
         )
+
+    def _smaller_worker(self, limit: int) -> str:
+        """Say what would bring a worker under its limit: of what it could have less of, what weighs enough."""
+        threads, over = self.machine.threads_per_worker, self.worker_bytes - limit
+        pieces, statistics = COPIES * self.piece_bytes, _STATISTICS_PER_THREAD * self.leaving_bytes
+        helps = ["give workers more memory"]
+        if over <= (threads - 1) * (pieces + statistics + _SCRATCH_BYTES):
+            helps.append("fewer threads")
+        if over < threads * pieces:
+            helps.append("give memory_limit= a smaller value")
+        if self.kept:
+            helps.append("use persist=False")
+        if over < threads * statistics:
+            helps.append(self._smaller_model(None))
+        return helps[0] if len(helps) == 1 else f"{', '.join(helps[:-1])}, or {helps[-1]}"
+
+    def _smaller_model(self, has: int | None) -> str:
+        """Say which smaller model needs so much less that it fits."""
+
+        def fits(covariance_type: str, n_components: int) -> bool:
+            return has is None or _least_bytes(covariance_type, n_components, self.n_features) <= has
+
+        helps = []
+        if self.n_components > 1 and fits(self.covariance_type, 1):
+            helps.append("fit fewer components")
+        if self.covariance_type in ("full", "tied") and fits("diag", self.n_components):
+            helps.append("use covariance_type='diag'")
+        return " or ".join([*helps, "use fewer features"])
 
     def as_dict(self) -> dict[str, Any]:
         """Return the plan as JSON can hold it."""
@@ -232,9 +284,11 @@ def plan(
     persist : bool or "auto", default=False
         Whether rows are to stay with the workers: "auto" where a cluster has twice as much memory free.
     """
-    n_terms = len(FAMILIES[covariance_type].factor_pairs(rows.n_features)[0])
+    n_terms = FAMILIES[covariance_type].n_terms(rows.n_features)
     statistics_bytes = 8 * n_components * n_terms * n_models
-    leaving_bytes = statistics_bytes + 8 * (rows.n_features + 2) * n_unlikely
+    matrix_bytes = _matrix_bytes(covariance_type, rows.n_features)
+    # The first reading gives the covariance of the data, the others statistics.
+    leaving_bytes = max(statistics_bytes + 8 * (rows.n_features + 2) * n_unlikely, matrix_bytes)
     sample_bytes = 8 * (rows.n_features + 2) * sample_rows
     complete = rows.n_rows is not None and sample_rows >= rows.n_rows
     # Both by value and by place, where the sample is not all rows; with a key and a weight each.
@@ -254,7 +308,8 @@ def plan(
     kept_there = -(-kept_bytes // max(1, machine.n_workers))
     of_rows += kept_bytes // max(1, machine.n_workers)
     worker_bytes = PROCESS_BYTES + of_rows
-    driver_bytes = PROCESS_BYTES + _SAMPLE_COPIES * int(_DRAWN * sample_bytes) + 64 * statistics_bytes
+    driver_bytes = PROCESS_BYTES + _SAMPLE_COPIES * int(_DRAWN * sample_bytes)
+    driver_bytes += 64 * statistics_bytes + _MATRICES * matrix_bytes
     if machine.is_driver:
         worker_bytes = driver_bytes = driver_bytes + machine.threads_per_worker * per_thread + kept_bytes
     return Plan(
@@ -274,9 +329,22 @@ def plan(
         kept,
         worker_bytes,
         driver_bytes,
+        _least_bytes(covariance_type, n_components, rows.n_features),
         kept_bytes=kept_there,
         rows_limit=rows.memory_limit,
     )
+
+
+def _matrix_bytes(covariance_type: str, n_features: int) -> int:
+    """Return the bytes of a matrix D x D, where a family has such."""
+    return 8 * n_features**2 if covariance_type in ("full", "tied") else 0
+
+
+def _least_bytes(covariance_type: str, n_components: int, n_features: int) -> int:
+    """Return the bytes without which a fit can't do: statistics, their indices, and what whitens."""
+    n_terms = FAMILIES[covariance_type].n_terms(n_features)
+    statistics = _FEWEST_STATISTICS * 8 * n_components * n_terms
+    return statistics + 16 * n_terms + _FEWEST_MATRICES * _matrix_bytes(covariance_type, n_features)
 
 
 def _size(n_bytes: float) -> str:

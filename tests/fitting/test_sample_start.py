@@ -13,7 +13,9 @@ from streamgmm.fitting.acceleration import Anderson
 from streamgmm.fitting.e_step_pass import RowsInMemory
 from streamgmm.fitting.growth import grown, regrown
 from streamgmm.fitting.merging import merges
+from streamgmm.fitting.preparation import prepare
 from streamgmm.fitting.relocation import relocated
+from streamgmm.fitting.sample_start import best_starts
 from streamgmm.fitting.state import Problem
 from streamgmm.fitting.survey import survey
 from streamgmm.mixture.families import FAMILIES
@@ -196,10 +198,33 @@ def test_heavy_rows_are_not_missed(rng):
     np.testing.assert_allclose(np.sort(model.weights_), [8000 / 27_999, 19_999 / 27_999], atol=0.01)
 
 
-def test_a_short_search_is_repeated_for_n_init(x):
-    one = GaussianMixture(3, random_state=0).fit(x)
-    many = GaussianMixture(3, random_state=0, n_init=3).fit(x)
+@pytest.mark.parametrize(
+    ("init_params", "seed"),
+    [("sample", 0), *((name, seed) for name in ("k-means++", "random", "random_from_data") for seed in (0, 1, 2, 3))],
+)
+def test_more_restarts_never_end_lower(init_params, seed):
+    """Whatever the sample says of the start that one restart alone would have: it goes on with the others."""
+    x = clusters(np.random.default_rng(seed), n_rows=100, n_features=2, n_components=5, spread=1.5)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        one, many = (
+            GaussianMixture(3, init_params=init_params, n_init=n, random_state=seed, max_iter=500).fit(x)
+            for n in (1, 5)
+        )
     assert many.lower_bound_ >= one.lower_bound_ - 1e-6
+
+
+@pytest.mark.parametrize("init_params", ["sample", "random"])
+def test_the_start_of_one_restart_is_among_those_of_many(init_params, x):
+    def starts(n_init):
+        model = GaussianMixture(3, init_params=init_params, n_init=n_init, random_state=4)
+        rows = open_rows(x)
+        settings = model.settings(rows)
+        prepared = prepare(rows, [settings])
+        return best_starts(prepared.search(prepared.problem(settings), settings, prepared.sample))
+
+    (one,), many = starts(1), starts(3)
+    assert any(np.abs(one.means - other.means).max() < 1e-3 for other in many)
 
 
 def test_components_come_largest_first(x):

@@ -4,11 +4,14 @@ import weakref
 
 import dask.array as da
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sklearn.base import clone
 
-from streamgmm.exceptions import InputError, MissingValuesError
+from streamgmm import GaussianMixture
+from streamgmm.exceptions import InputError, MissingValuesError, RowsError
 from streamgmm.fitting.sampling import hashed
 from streamgmm.fitting.survey import Survey, survey
 from streamgmm.rows.open import open_rows
@@ -155,3 +158,29 @@ def test_no_row_left():
     empty = da.zeros((10, 2), chunks=5)[da.zeros(10, dtype=bool, chunks=5)]
     with pytest.raises(MissingValuesError):
         surveyed(empty)
+
+
+@pytest.mark.parametrize("kind", ["array", "frame", "dask", "weighted", "float64 parquet"])
+def test_values_whose_squares_overflow_are_named(kind, covariance_type, tmp_path, rng):
+    x = rng.normal(size=(1000, 2))
+    x[617, 1] = -1e160
+    frame, weight = pd.DataFrame(x, columns=["a", "b"]), None
+    if kind == "weighted":
+        x[3, 0], weight = 1e200, np.where(np.arange(1000) == 3, 0.0, 2.0)
+    frame.to_parquet(tmp_path / "x.parquet")
+    rows = {"array": x, "weighted": x, "frame": frame, "dask": da.from_array(x, chunks=(300, 2))}
+    model = GaussianMixture(2, covariance_type=covariance_type, missing="drop")
+    with pytest.raises(RowsError, match=r"-1e\+160 at row 617, column 1.* up to 1e\+140"):
+        model.fit(rows.get(kind, str(tmp_path / "x.parquet")), sample_weight=weight)
+
+
+def test_weights_that_make_the_sums_overflow_are_named(rng):
+    with pytest.raises(InputError, match="scale the weights"):
+        GaussianMixture(1).fit(1e130 * rng.normal(size=(50, 2)), sample_weight=np.full(50, 1e100))
+
+
+def test_large_values_that_can_be_squared_are_fitted(covariance_type, rng):
+    model = GaussianMixture(2, covariance_type=covariance_type, random_state=0)
+    x = rng.normal(size=(200, 2)) + 6.0 * rng.integers(0, 2, (200, 1))
+    small, large = model.fit(x).means_, clone(model).fit(1e138 * x).means_
+    np.testing.assert_allclose(large, 1e138 * small, rtol=1e-6)

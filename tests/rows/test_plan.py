@@ -1,6 +1,7 @@
 """A plan names what a fit takes, refuses what a worker can't hold, and keeps rows only where there is room."""
 
 import json
+from dataclasses import replace
 
 import dask
 import dask.array as da
@@ -13,6 +14,8 @@ import zarr
 from streamgmm import GaussianMixture, search
 from streamgmm.exceptions import MemoryLimitError
 from streamgmm.fitting import planning
+from streamgmm.fitting.preparation import sample_size
+from streamgmm.mixture.families import FAMILIES
 from streamgmm.rows.open import open_rows
 from streamgmm.rows.plan import Machine, plan
 from tests.conftest import clusters
@@ -192,3 +195,57 @@ def test_a_plan_looks_for_a_part_with_rows(x):
     assert GaussianMixture(2).plan(frame[frame.a > 1e9]).speed is None
     holes = da.from_array(x[:1000], chunks=((0, 500, 0, 500), (4,)))
     assert GaussianMixture(2).plan(holes).speed is not None
+
+
+@pytest.mark.parametrize("n_features", [50_000, 200_000])
+def test_many_features_are_projected_and_refused_with_the_numbers(n_features, covariance_type, monkeypatch):
+    """By formulas alone, whether or not there is a memory limit; no array of the model's size is made for it."""
+    monkeypatch.setattr(planning, "memory_of_this_process", lambda: 8 * GB)
+    rows = da.zeros((1000, n_features), chunks=(10, n_features))
+    model = GaussianMixture(2, covariance_type=covariance_type)
+    found = model.plan(rows, probe=covariance_type in ("full", "tied"))
+    n_terms = {
+        "full": (n_features + 1) * (n_features + 2) // 2,
+        "tied": n_features + 1,
+        "diag": 2 * n_features + 1,
+        "spherical": n_features + 2,
+    }
+    assert found.statistics_bytes == 8 * 2 * n_terms[covariance_type]
+    if covariance_type in ("diag", "spherical"):
+        assert found.refusal() is None
+        return
+    assert found.leaving_bytes >= 8 * n_features**2
+    with pytest.raises(MemoryLimitError, match=r"covariance_type='diag' or use fewer features"):
+        found.check()
+    with pytest.raises(MemoryLimitError, match=rf"{n_features:,} features need at least .* and there are 7\.45 GiB"):
+        model.fit(rows)
+
+
+def test_a_count_of_terms_is_that_of_the_terms(covariance_type):
+    family = FAMILIES[covariance_type]
+    for n_features in (1, 2, 7):
+        assert family.n_terms(n_features) == len(family.factor_pairs(n_features)[0])
+
+
+def test_only_what_helps_is_recommended(store):
+    rows = open_rows(store)
+    one = planned(rows, Machine("a cluster", 1, 1, 200 * 10**6))
+    assert one.refusal().endswith(": give workers more memory")
+    threads = planned(rows, Machine("a cluster", 1, 64, GB)).refusal()
+    assert "fewer threads" in threads
+    assert "components" not in threads
+    many = planned(rows, Machine("a cluster", 1, 1, GB), n_components=1_000_000).refusal()
+    assert "fit fewer components" in many
+    assert "threads," not in many
+    here = planned(rows, Machine("this process", 1, 1, None, driver_memory=10**9), n_components=10**7)
+    assert here.refusal().endswith(": fit fewer components or use fewer features")
+
+
+def test_a_sample_has_room_for_a_row_of_each_component():
+    """However wide rows are; under a limit the error says which would do."""
+    rows = open_rows(da.zeros((1000, 400_000), chunks=(10, 400_000)), memory_limit=None)
+    settings = GaussianMixture(60, covariance_type="diag").settings(rows)
+    assert sample_size(rows, [settings]) >= 60
+    with pytest.raises(MemoryLimitError, match=f"to {8 * 60 * 8 * 400_002} bytes"):
+        sample_size(rows, [replace(settings, memory_limit=10**9)])
+    assert sample_size(rows, [replace(settings, memory_limit=8 * 60 * 8 * 400_002)]) == 60

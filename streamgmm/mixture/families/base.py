@@ -38,6 +38,11 @@ class CovarianceFamily(ABC):
     def n_factors(self, n_features: int) -> tuple[int, int]:
         """Return (n_left, n_factors)."""
 
+    def n_terms(self, n_features: int) -> int:
+        """Return F, the length of phi."""
+        n_left, n_factors = self.n_factors(n_features)
+        return n_left * n_factors - n_left * (n_left - 1) // 2
+
     def factor_pairs(self, n_features: int) -> tuple[Integers, Integers]:
         """Return the two factors of each feature phi, in order."""
         return _factor_pairs(*self.n_factors(n_features))
@@ -162,7 +167,10 @@ class CovarianceFamily(ABC):
 
     @abstractmethod
     def frame(self, center: Floats, covariance: Floats) -> Frame:
-        """Make the frame from the data's mean and covariance (D, D)."""
+        """Make the frame from the data's mean and covariance (D, D).
+
+        Families without off-diagonal elements take the variances alone too, shape (D,).
+        """
 
     @abstractmethod
     def covariances_to_frame(self, covariances: Floats, frame: Frame) -> Floats:
@@ -179,6 +187,11 @@ class CovarianceFamily(ABC):
     @abstractmethod
     def precisions_cholesky_to_frame(self, precisions_cholesky: Floats, frame: Frame) -> Floats:
         """Map U from the data's coordinates to the frame's."""
+
+
+def variances_of(covariance: Floats) -> Floats:
+    """Return the variances of a covariance (D, D), or of the variances themselves (D,)."""
+    return covariance if covariance.ndim == 1 else np.diag(covariance)
 
 
 @cache

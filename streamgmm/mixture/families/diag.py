@@ -3,7 +3,7 @@
 import numpy as np
 
 from streamgmm.mixture.arrays import Floats
-from streamgmm.mixture.families.base import LOG_2_PI, CovarianceFamily, inverse_standard_deviations
+from streamgmm.mixture.families.base import LOG_2_PI, CovarianceFamily, inverse_standard_deviations, variances_of
 from streamgmm.mixture.frame import Frame, scaling_frame
 from streamgmm.mixture.statistics import SufficientStatistics
 
@@ -95,7 +95,7 @@ class Diag(CovarianceFamily):
         return scatters
 
     def frame(self, center: Floats, covariance: Floats) -> Frame:
-        return scaling_frame(center, np.diag(covariance))
+        return scaling_frame(center, variances_of(covariance))
 
     def covariances_to_frame(self, covariances: Floats, frame: Frame) -> Floats:
         return covariances * scale_of(frame) ** 2

@@ -3,7 +3,7 @@
 import numpy as np
 
 from streamgmm.mixture.arrays import Floats
-from streamgmm.mixture.families.base import LOG_2_PI
+from streamgmm.mixture.families.base import LOG_2_PI, variances_of
 from streamgmm.mixture.families.diag import Diag, scale_of
 from streamgmm.mixture.frame import Frame, uniform_frame
 from streamgmm.mixture.statistics import SufficientStatistics
@@ -69,7 +69,7 @@ class Spherical(Diag):
         return scatters
 
     def frame(self, center: Floats, covariance: Floats) -> Frame:
-        return uniform_frame(center, np.diag(covariance))
+        return uniform_frame(center, variances_of(covariance))
 
     def covariances_to_frame(self, covariances: Floats, frame: Frame) -> Floats:
         return covariances * float(scale_of(frame)[0]) ** 2
