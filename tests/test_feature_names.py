@@ -164,6 +164,28 @@ def test_a_model_file_keeps_names_with_their_types_and_the_weights(names, weight
     assert (tmp_path / "again").read_bytes() == (tmp_path / "m").read_bytes()
 
 
+@pytest.mark.parametrize("json_asked", [False, True])
+def test_the_command_line_shows_names_of_any_type(json_asked, tmp_path):
+    from click.testing import CliRunner
+
+    from streamgmm.cli.main import main
+
+    frame = pd.DataFrame(FRAME[["a", "b"]].to_numpy(), columns=pd.MultiIndex.from_tuples([("a", 1), (2, "b")]))
+    streamgmm.save(GaussianMixture(1).fit(frame), tmp_path / "m")
+    result = CliRunner().invoke(main, ["info", str(tmp_path / "m"), *(["--json"] if json_asked else [])])
+    assert result.exit_code == 0, result.output
+    assert ('[["a", 1], [2, "b"]]' if json_asked else "('a', 1), (2, 'b')") in result.stdout
+
+
+@pytest.mark.parametrize("names", [[5, 7], [("a", 1), ("a", 2)]])
+def test_a_feature_that_never_varies_is_named_whatever_its_name_is(names):
+    frame = pd.DataFrame({0: FRAME["a"], 1: 3.0})
+    frame.columns = pd.MultiIndex.from_tuples(names) if isinstance(names[0], tuple) else names
+    with pytest.raises(streamgmm.exceptions.SingularCovarianceError, match="never vary") as caught:
+        GaussianMixture(1, reg_covar=0).fit(frame)
+    assert str(names[1]) in str(caught.value)
+
+
 def test_an_embedding_is_found_by_its_column_and_its_weights_are_left_out(tmp_path):
     x = FRAME[["a", "b"]].to_numpy()
     table = pa.table({"v": list(x), "w": FRAME["w"].to_numpy(), "key": np.arange(200)})

@@ -46,7 +46,7 @@ def info(model: str, as_json: bool) -> None:
     console = Console(highlight=False)
     for key, value in summary.items():
         if value is not None:
-            text = ", ".join(value) if isinstance(value, list) else str(value)
+            text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
             console.print(f"{key.replace('_', ' ')}: {text}")
     table = Table("component", "weight", "mean", "standard deviations")
     deviations = np.sqrt(parameters.variances())

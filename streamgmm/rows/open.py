@@ -65,11 +65,13 @@ def kind_of(source: Any) -> str:
 
 
 def _gives_arrow(source: Any) -> bool:
-    """Whether an object gives a table by Arrow's PyCapsule interface or that of dataframes; a column does not."""
-    if not any(hasattr(source, name) for name in ("__arrow_c_stream__", "__arrow_c_array__", "__dataframe__")):
+    """Whether an object gives a table by Arrow's PyCapsule interface or that of dataframes; arrays don't."""
+    if len(getattr(source, "shape", (0, 0))) != 2 or type(source).__module__.startswith("xarray"):
         return False
-    shape = getattr(source, "shape", None)
-    return hasattr(source, "schema") or hasattr(source, "columns") if shape is None else len(shape) == 2
+    if hasattr(source, "__dataframe__"):
+        return True
+    gives = hasattr(source, "__arrow_c_stream__") or hasattr(source, "__arrow_c_array__")
+    return gives and (hasattr(source, "columns") or hasattr(source, "schema"))
 
 
 def open_rows(

@@ -8,6 +8,7 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
+from streamgmm import GaussianMixture
 from streamgmm.exceptions import RowsError
 from streamgmm.rows.open import open_rows
 
@@ -219,6 +220,13 @@ def test_a_query_of_polars_is_refused_in_a_line_that_says_what_to_pass():
         open_rows(polars.LazyFrame({"a": [1.0]}))
     with pytest.raises(RowsError, match="column 'when' of the table X holds points in time"):
         open_rows(polars.DataFrame({"when": WHEN}))
+
+
+def test_an_array_of_a_library_that_speaks_arrow_is_an_array():
+    """xarray's have Arrow's interface; their rows are taken as before."""
+    xarray = pytest.importorskip("xarray")
+    model = GaussianMixture(1).fit(xarray.DataArray(X, dims=("t", "f")))
+    assert model.score(xarray.DataArray(X, dims=("t", "f"))) == model.score(X)
 
 
 def test_a_column_alone_is_no_table():
