@@ -95,7 +95,8 @@ def search(
     """Fit many mixtures with the same readings of the rows, and return the best by a criterion.
 
     Reading is what costs most out of core: here all candidates share each reading, and those that can't win any more
-    leave. The arithmetic is that of all candidates.
+    leave. Where a sample in memory holds all rows, all are fitted to their end. The arithmetic is that of all
+    candidates.
 
     Parameters
     ----------

@@ -152,6 +152,7 @@ def polished(
         challenge=challenge if settings.accelerate and settings.given.empty else None,
         callback=after_reading,
         n_iter=progress.n_readings,
+        patient=settings.n_init > 1 and prepared.complete,
     )
     state = best_of(fits).state
     n_lost = settings.n_components - state.safe.n_components

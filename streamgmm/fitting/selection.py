@@ -3,7 +3,8 @@
 Held-out rows enter no statistics, and their log-density under each model is summed up in the pass, with the products of
 the models' (for the standard error of any difference). Each candidate has the starts that it would have alone. A start
 whose forecast falls behind its candidate's best, or behind the best of all, by more than two standard errors leaves;
-those that are too close to each other to choose at the end go on to the tolerance of a fit.
+those that are too close to each other to choose at the end go on to the tolerance of a fit. Where the sample holds all
+rows nobody leaves: all are fitted to their end.
 """
 
 from __future__ import annotations
@@ -136,8 +137,17 @@ def _select(
     comparison = ByCriterion(criterion, [{} for _ in fits])
     read = _reader(prepared, SelectionLeaf(split), costs)
     tol, max_iter = candidates[0].tol, candidates[0].max_iter
-    rough_tol = max(tol, _SELECTION_TOL)
-    fits = run_together(fits, read, tol=rough_tol, max_iter=max_iter, comparison=comparison, callback=callback)
+    # Where no rows are read any more, every candidate is fitted to its end.
+    patient = prepared.complete
+    fits = run_together(
+        fits,
+        read,
+        tol=tol if patient else max(tol, _SELECTION_TOL),
+        max_iter=max_iter,
+        comparison=comparison,
+        callback=callback,
+        patient=patient,
+    )
     fits = run_together(
         _reopened(fits),
         read,

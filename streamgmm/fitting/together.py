@@ -16,6 +16,8 @@ from streamgmm.mixture.e_step import PassModel
 
 #: A fit leaves when the best is ahead of what it may still reach by so many standard errors of the difference.
 _STANDARD_ERRORS = 2.0
+#: The estimate of a gap counts so many times: on a plateau it is far too small.
+_DOUBT = 10.0
 #: Rows that the first reading keeps of those with the lowest density.
 N_UNLIKELY = 512
 
@@ -60,8 +62,8 @@ class Candidate:
 
     @property
     def forecast(self) -> float:
-        """The score that it may still reach, by its own estimate."""
-        return self.score + self.slack + max(self.state.gap, 0.0)
+        """The score that it may still reach, by its own estimate and some more."""
+        return self.score + self.slack + _DOUBT * max(self.state.gap, 0.0)
 
 
 class Comparison(Protocol):
@@ -111,6 +113,7 @@ def run_together(
     challenge: Challenge | None = None,
     callback: Callable[[Sequence[Candidate]], None] | None = None,
     n_iter: int = 0,
+    patient: bool = False,
 ) -> list[Candidate]:
     """Run several fits; each iteration is one reading of the rows for all that take part.
 
@@ -131,6 +134,9 @@ def run_together(
         Called with the candidates after each reading.
     n_iter : int
         Readings that have been made before.
+    patient : bool, default=False
+        Whether nobody leaves before it has stopped: what it may still gain is an estimate, and where no rows are read
+        to be sure costs little.
 
     Returns
     -------
@@ -153,7 +159,8 @@ def run_together(
             state = em.advance(fit.problem, fit.state, model, outcome.statistics[place], fit.accelerator)
             state = em.stopped(fit.problem, state, tol=tol, max_iter=max_iter)
             fits[at] = comparison.scored(replace(fit, state=state), at, place, outcome)
-        fits = _without_losers(fits, chosen, outcome, comparison)
+        if not patient:
+            fits = _without_losers(fits, chosen, outcome, comparison)
         if challenge is not None and n_iter == 1 and outcome.unlikely is not None and fits[0].active:
             challenger = challenge(fits[0], outcome.unlikely)
             fits += [] if challenger is None else [challenger]

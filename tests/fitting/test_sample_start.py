@@ -204,11 +204,11 @@ def test_heavy_rows_are_not_missed(rng):
 )
 def test_more_restarts_never_end_lower(init_params, seed):
     """Whatever the sample says of the start that one restart alone would have: it goes on with the others."""
-    x = clusters(np.random.default_rng(seed), n_rows=100, n_features=2, n_components=5, spread=1.5)
+    x = clusters(np.random.default_rng(seed), n_rows=150, n_components=6, spread=1.5)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         one, many = (
-            GaussianMixture(3, init_params=init_params, n_init=n, random_state=seed, max_iter=500).fit(x)
+            GaussianMixture(4, init_params=init_params, n_init=n, random_state=seed, max_iter=500).fit(x)
             for n in (1, 5)
         )
     assert many.lower_bound_ >= one.lower_bound_ - 1e-6
