@@ -24,7 +24,8 @@ def encoded_file(header: dict[str, Any], values: Any) -> bytes:
 
     tree, arrays = encoded(values)
     whole = {"format_version": FORMAT_VERSION, "streamgmm_version": __version__, **header, "values": tree}
-    contiguous = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+    # (`ascontiguousarray` would make a vector of a single number.)
+    contiguous = {name: np.asarray(array, order="C") for name, array in arrays.items()}
     body: bytes = save(contiguous, metadata={_KEY: json.dumps(whole, sort_keys=True)})
     return body
 
