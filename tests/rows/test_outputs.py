@@ -228,25 +228,6 @@ def test_an_error_while_writing_names_the_output(suffix, model, store, tmp_path,
     assert sorted(path.name for path in tmp_path.iterdir()) == ["m", "x.zarr"]
 
 
-@pytest.mark.filterwarnings("ignore::ResourceWarning")
-def test_an_error_while_a_cluster_writes_names_the_output(model, store, tmp_path, monkeypatch):
-    from distributed import Client, LocalCluster
-
-    def full(*_, **__):
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    monkeypatch.setattr("zarr.Array.__setitem__", full)
-    output = tmp_path / "out.zarr"
-    with (
-        LocalCluster(n_workers=1, threads_per_worker=1, processes=False, dashboard_address=None) as cluster,
-        Client(cluster),
-        dask.config.set({"scheduler": None, "streamgmm.pass-attempts": 2, "streamgmm.first-wait": "1ms"}),
-        pytest.raises(OutputError, match=f"^{output} can't be written: No space left"),
-    ):
-        write_predictions(model, store, output)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["x.zarr"]
-
-
 def test_tasks_that_still_write_have_ended_before_what_they_wrote_is_removed(model, rows, tmp_path, monkeypatch):
     """Zarr makes the folders that it writes to: a task that ended later would leave some."""
     rows[390, 0] = np.nan
