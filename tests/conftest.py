@@ -31,25 +31,22 @@ def pytest_xdist_auto_num_workers():
 
 
 def pytest_collection_modifyitems(items):
-    """Tests that start clusters, and look at how long these take, run one after the other."""
+    """Keep tests that start clusters, and look at how long these take, in one process; begin with the longest tests.
+
+    In the end a process would run one of these while others have nothing left.
+    """
+    items.sort(key=lambda item: item.path.name != "test_model_search.py")
     for item in items:
         if item.get_closest_marker("distributed") is not None:
             item.add_marker(pytest.mark.xdist_group("clusters"))
 
 
 @pytest.fixture(autouse=True, scope="session")
-def _beside_other_processes(tmp_path_factory):
-    """Where others run tests too, compile no kernel that another one compiles, and take one processor."""
-    if "PYTEST_XDIST_WORKER" not in os.environ:
-        yield
-        return
-    import threadpoolctl
+def _kernels_compiled_once(tmp_path_factory):
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        from tests.compiled import compile_once
 
-    from tests.compiled import compile_once
-
-    compile_once(tmp_path_factory.getbasetemp().parent / "kernels.lock")
-    with threadpoolctl.threadpool_limits(1, user_api="blas"):
-        yield
+        compile_once(tmp_path_factory.getbasetemp().parent / "kernels.lock")
 
 
 FAMILY_NAMES = ("full", "tied", "diag", "spherical")

@@ -85,7 +85,11 @@ def select(
         check_apart(output, InUse("the rows", places_of(source)))
         check_output(output, overwrite=overwrite, is_folder=False)
     given = {name: value for name, value in parameters.items() if value is not None}
-    with options.one_line_warnings(), options.running_on(scheduler, workers, parameters["memory_limit"]):
+    with (
+        options.one_line_warnings(),
+        options.ended_by_sigterm("stopped by SIGTERM; nothing was written"),
+        options.running_on(scheduler, workers, parameters["memory_limit"]),
+    ):
         found = search(
             source,
             n_components,

@@ -188,13 +188,16 @@ class Plan:
         )
 
     def _kept_refusal(self) -> str | None:
-        """Say that rows are to stay in less memory than they, and a piece that is read, take; None where they don't."""
+        """Say that rows are to stay in this process, in less memory than they, and a piece that is read, take; or None.
+
+        A cluster's workers have limits of their own.
+        """
         needed = self.kept_bytes + COPIES * self.piece_bytes
-        if not self.kept or self.rows_limit is None or needed <= self.rows_limit:
+        if not self.kept or not self.machine.is_driver or self.rows_limit is None or needed <= self.rows_limit:
             return None
         return (
-            f"{self.source}: with persist=True {_size(self.kept_bytes)} of rows and weights stay in each of "
-            f"{self.machine.n_workers} process(es), beside {COPIES} x {_size(self.piece_bytes)} of a piece that is "
+            f"{self.source}: with persist=True {_size(self.kept_bytes)} of rows and weights stay in this process, "
+            f"beside {COPIES} x {_size(self.piece_bytes)} of a piece that is "
             f"read, and memory_limit= is {_size(self.rows_limit)}: use persist=False, which reads them from the store "
             f"each time, or raise memory_limit= to {_size(needed)}"
         )

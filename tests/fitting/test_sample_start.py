@@ -126,6 +126,7 @@ def scikit_learns_best():
     return x, max(reference.score(x), true.score(x))
 
 
+@pytest.mark.xdist_group("scikit_learns_best")  # which takes long, and is made once for each process
 @pytest.mark.parametrize("seed", range(3))
 def test_any_random_state_reaches_the_optimum(seed, scikit_learns_best):
     x, score = scikit_learns_best
