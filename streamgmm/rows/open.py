@@ -15,8 +15,8 @@ from streamgmm.rows.unwrapping import unwrapped, without_masks
 from streamgmm.storage import check_url
 
 _KINDS = (
-    "a NumPy array, a pandas DataFrame, a pyarrow Table, a zarr.Array, a Dask array or DataFrame, or the path of a "
-    ".npy file, a Zarr store or Parquet files"
+    "a NumPy array, a pandas DataFrame, a pyarrow Table, a zarr.Array or Group, a Dask array or DataFrame, an "
+    "xarray DataArray, or the path of a .npy file, a Zarr store or Parquet files"
 )
 
 
