@@ -16,8 +16,8 @@ from streamgmm.rows.schema import ColumnRequest, FeatureSchema
 from streamgmm.rows.unwrapping import unwrapped, without_masks
 
 _KINDS = (
-    "a NumPy array, a pandas or polars DataFrame, a pyarrow Table or dataset, a zarr.Array, a Dask array or DataFrame, "
-    "the path of a .npy file, a Zarr store or Parquet files, or a list of Parquet files"
+    "a NumPy array, a pandas or polars DataFrame, a pyarrow Table or dataset, a zarr.Array or Group, a Dask array or "
+    "DataFrame, an xarray DataArray, the path of a .npy file, a Zarr store or Parquet files, or a list of Parquet files"
 )
 _STORED = ("dask.array", "dask.dataframe", "zarr", "zarr group", "pyarrow.dataset")
 

@@ -9,6 +9,8 @@ import numpy as np
 from streamgmm.exceptions import RowsError
 from streamgmm.rows.checking import without_mask
 
+_KINDS = ("DataArray", "Variable", "Dataset", "DataTree")
+
 
 def unwrapped(source: Any, *, what: str = "X", n_dimensions: int = 2) -> Any:
     """Return the array inside of an xarray DataArray, lazy where it is; other sources as they are.
@@ -18,16 +20,19 @@ def unwrapped(source: Any, *, what: str = "X", n_dimensions: int = 2) -> Any:
     RowsError
         If it has another number of dimensions, or is a whole Dataset.
     """
-    if not type(source).__module__.startswith("xarray."):
+    classes = type(source).__mro__
+    kind = next(
+        (cls.__name__ for cls in classes if cls.__module__.startswith("xarray.") and cls.__name__ in _KINDS), None
+    )
+    if kind is None:
         return source
-    kind = type(source).__name__
     if kind == "Dataset":
         names = ", ".join(f"{name} {tuple(variable.dims)}" for name, variable in source.data_vars.items())
         raise RowsError(
             f"{what} is an xarray Dataset of {names or 'nothing'}: give one DataArray with two dimensions, (rows, "
             "features), or variables as the features of stacked rows, dataset.to_dataframe()[[...]]"
         )
-    if kind not in ("DataArray", "Variable"):
+    if kind == "DataTree":
         raise RowsError(f"{what} is an xarray {kind}: give a DataArray with two dimensions, (rows, features)")
     if source.ndim != n_dimensions:
         expected = "two, (rows, features): X.stack(row=[...]).transpose('row', ...)" if n_dimensions == 2 else "one"

@@ -160,7 +160,7 @@ def _compare(array: zarr.Array[Any], description: str, reading: Reading) -> None
     DataChangedError
         Where there is another array.
     """
-    found = reading.call(lambda: _metadata_in(array), f"what {description} is")
+    found = reading.call(lambda: _metadata_in(array), f"the metadata of {description}")
     if found is None:
         raise unseen_error(description)
     was, now = _values_of(array.metadata), _values_of(found)

@@ -390,6 +390,7 @@ def test_of_xarray_what_is_no_matrix_is_refused(model):
     for source, message in (
         (cube, r"3 dimensions, \('time', 'lat', 'lon'\); expected two.*X\.stack"),
         (cube[0, 0], r"1 dimensions, \('lon',\)"),
+        (xr.DataTree(xr.Dataset({"t2m": cube})), "an xarray DataTree"),
         (xr.Dataset({"t2m": cube}), r"an xarray Dataset of t2m \('time', 'lat', 'lon'\): give one DataArray"),
     ):
         for command in (GaussianMixture(1).fit, model.predict, open_rows):

@@ -154,6 +154,18 @@ def test_a_relative_store_is_read_by_processes_in_another_folder(tmp_path, monke
         np.testing.assert_array_equal(values_of(sent(rows)), X)
 
 
+@pytest.mark.parametrize("dtype", ["f8", ">f4", "i1", "bool"])
+@pytest.mark.parametrize(
+    "options", [{"compressors": None}, {"compressors": "auto"}, {"compressors": zarr.codecs.BloscCodec()}]
+)
+@pytest.mark.parametrize("shards", [None, (20, 2)])
+def test_an_array_that_was_just_created(dtype, options, shards, tmp_path):
+    """In the process that has made it, it says more of itself than its file does: it is the same array all the same."""
+    data = (X > 100.0).astype(dtype)
+    array = zarr.create_array(f"{tmp_path}/x.zarr", data=data, chunks=(10, 2), shards=shards, **options)
+    np.testing.assert_array_equal(values_of(sent(open_rows(array))), data)
+
+
 def test_metadata_are_opened_once_in_a_process(tmp_path, monkeypatch):
     compared = []
     compare = zarr_place._compare
