@@ -55,7 +55,8 @@ class CheckpointInUseError(CheckpointError):
     """Another run is at work on a checkpoint."""
 
 
-class OutputError(InputError, OSError):
+# OSError comes first, since its instances are made by a `__new__` of its own, which unpickling looks for by this order.
+class OutputError(OSError, InputError):
     """A result can't be written where it should be."""
 
 

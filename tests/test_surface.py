@@ -9,6 +9,7 @@ import sys
 import pytest
 
 import streamgmm
+from streamgmm import exceptions
 
 MODULES = sorted(module.name for module in pkgutil.walk_packages(streamgmm.__path__, "streamgmm."))
 
@@ -41,3 +42,24 @@ def test_the_estimator_loads_neither_numba_nor_distributed():
     code = "import sys; from streamgmm import GaussianMixture; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
     assert not {"numba", "distributed", "zarr"} & set(done.stdout.split())
+
+
+ERRORS = [one for one in vars(exceptions).values() if isinstance(one, type) and issubclass(one, BaseException)]
+
+
+@pytest.mark.parametrize("error", ERRORS, ids=lambda error: error.__name__)
+def test_errors_of_workers_arrive_as_what_they_are(error):
+    """Dask sends an error that can't be unpickled as a plain Exception, which nobody here would know."""
+    from distributed.core import error_message
+    from distributed.protocol.pickle import loads
+
+    try:
+        try:
+            raise OSError(28, "No space left on device")
+        except OSError as cause:
+            raise error("what happened") from cause
+    except error as caught:
+        message = error_message(caught)
+    found = loads(message["exception"].data)
+    assert type(found) is error
+    assert str(found) == "what happened"

@@ -228,6 +228,25 @@ def test_an_error_while_writing_names_the_output(suffix, model, store, tmp_path,
     assert sorted(path.name for path in tmp_path.iterdir()) == ["m", "x.zarr"]
 
 
+def test_an_error_while_a_cluster_writes_names_the_output(model, store, tmp_path, monkeypatch):
+    from dask.distributed import Client, LocalCluster
+
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "somewhere.partial")
+
+    monkeypatch.setattr("zarr.Array.__setitem__", full)
+    output = tmp_path / "out.zarr"
+    options = {"processes": False, "n_workers": 1, "threads_per_worker": 1, "dashboard_address": "127.0.0.1:0"}
+    with (
+        dask.config.set(scheduler=None),
+        LocalCluster(**options) as cluster,
+        Client(cluster),
+        pytest.raises(OutputError, match=r"out.zarr can't be written: No space left"),
+    ):
+        write_predictions(model, store, output)
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(("out", ".out"))] == []
+
+
 def test_tasks_that_still_write_have_ended_before_what_they_wrote_is_removed(model, rows, tmp_path, monkeypatch):
     """Zarr makes the folders that it writes to: a task that ended later would leave some."""
     rows[390, 0] = np.nan
