@@ -55,7 +55,7 @@ class CheckpointInUseError(CheckpointError):
     """Another run is at work on a checkpoint."""
 
 
-# OSError comes first, since its instances are made by a `__new__` of its own, which unpickling looks for by this order.
+# OSError and MemoryError come first: they make their instances themselves, and Dask's unpickling calls the first base.
 class OutputError(OSError, InputError):
     """A result can't be written where it should be."""
 
@@ -64,7 +64,7 @@ class SingularCovarianceError(StreamGMMError, ValueError):
     """A covariance can't be inverted."""
 
 
-class MemoryLimitError(StreamGMMError, MemoryError):
+class MemoryLimitError(MemoryError, StreamGMMError):
     """What has to be in memory at once is more than the memory limit."""
 
 
