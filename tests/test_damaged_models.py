@@ -8,6 +8,7 @@ import json
 import struct
 
 import numpy as np
+import pandas as pd
 import pytest
 
 import streamgmm
@@ -28,7 +29,6 @@ def rows():
 @pytest.fixture(scope="module")
 def saved(rows, tmp_path_factory):
     """A file of each family, as bytes, and what they mean."""
-    import pandas as pd
 
     folder = tmp_path_factory.mktemp("models")
     files = {}
@@ -67,9 +67,10 @@ def meaning(path, rows):
     model = streamgmm.load(path)
     arrays = {name: getattr(model, f"{name}_").tobytes() for name in (*ARRAYS, "precisions")}
     scalars = (model.converged_, model.n_iter_, model.lower_bound_, model.stop_reason_, model.n_missing_)
-    names = list(model.feature_names_in_), model.n_features_in_
-    del model.feature_names_in_
-    values = model.score_samples(rows).tobytes(), model.predict(rows).tobytes()
+    schema = model._fitted_schema()
+    names = list(model.feature_names_in_), schema, model.n_features_in_
+    frame = pd.DataFrame(rows, columns=list(model.feature_names_in_))
+    values = model.score_samples(frame).tobytes(), model.predict(frame).tobytes()
     return model.get_params(), arrays, scalars, names, values
 
 
@@ -273,8 +274,8 @@ EVERY_FAMILY = [
     (set_to("n_features_in", 4), "n_features_in is 4, and means have 3"),
     (set_to("n_features_in", 3.0), "n_features_in is 3.0"),
     (set_to("feature_names_in", ["a", "b"]), "2 names for 3 features"),
-    (set_to("feature_names_in", ["a", "b", "b"]), "expected different names"),
-    (set_to("feature_names_in", "abc"), "expected a list of texts"),
+    (set_to("feature_names_in", ["a", "b", "b"]), "has a name twice"),
+    (set_to("feature_names_in", "abc"), "expected a list of names"),
     (set_to("converged", 1), "converged is 1"),
     (set_to("n_iter", -1), "n_iter is -1"),
     (set_to("n_iter", True), "n_iter is True"),

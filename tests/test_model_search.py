@@ -11,7 +11,7 @@ import zarr
 import streamgmm
 from streamgmm import GaussianMixture, search
 from streamgmm.exceptions import InputError
-from streamgmm.fitting import em, selection
+from streamgmm.fitting import em, starts
 from streamgmm.fitting.e_step_pass import RowsInMemory
 from streamgmm.fitting.held_out import HeldOut, SelectionLeaf, Split
 from streamgmm.fitting.sample_start import best_starts
@@ -215,7 +215,7 @@ def test_every_start_of_a_candidate_takes_part(seed, monkeypatch):
     rng = np.random.default_rng(seed)
     x = np.concatenate([rng.normal(c, 1, (100, 1)) for c in (0, 6, 12)])
     good = best_starts
-    monkeypatch.setattr(selection, "best_starts", lambda one: [poor(one, good), *good(one)])
+    monkeypatch.setattr(starts, "best_starts", lambda one: [poor(one, good), *good(one)])
     found = search(x, [3], held_out=0.0, random_state=0)
     alone = GaussianMixture(3, random_state=0).fit(x)
     assert found.candidates[0].log_likelihood == pytest.approx(alone.score(x), abs=1e-4)

@@ -108,6 +108,8 @@ class Search:
     seed : int
     n_rows, sum_weight : int, float
         Of the full data.
+    grown : MixtureParameters, optional
+        What `grow_on_sample` gives, where that is known.
     """
 
     problem: Problem
@@ -121,6 +123,12 @@ class Search:
     seed: int
     n_rows: int
     sum_weight: float
+    grown: MixtureParameters | None = None
+
+    @property
+    def looks_for_the_start(self) -> bool:
+        """Whether the optimum of the sample is searched for: else a start is given, or made from one seed."""
+        return self.init_params == "sample" and self.given.empty and self.n_components > 1
 
     @property
     def work_per_row(self) -> int:
@@ -209,7 +217,7 @@ def _searched_again(search: Search, rows: RowsInMemory) -> list[State]:
     for seed in _more_seeds(search):
         # Where the first search finds a start, others need not.
         with suppress(SingularCovarianceError):
-            found += _searched(replace(search, seed=seed), rows)
+            found += _searched(replace(search, seed=seed, grown=None), rows)
     problem = search.on(rows)
     best = _undecided(problem, [state.safe for state in found], rows)
     return [*first, *(state for state in best if n_at_the_same_optimum(problem, state, first, rows) == 0)]
@@ -237,7 +245,8 @@ def _searched(search: Search, rows: RowsInMemory) -> list[State]:
     early, late = np.split(seeds, 2)
     # The first fits, and where they lead to, are told apart on fewer rows.
     few = part.first(2 * len(_one_part(part, effort.part)))
-    runs = _grown(search, part)
+    from_one = grow_on_sample(search) if search.grown is None else search.grown
+    runs = [] if from_one is None else [em.init(from_one)]
     runs += _best_seeds(search, part, early, effort, required=not runs)
     rough = replace(search.on(few), rough=True)
     ended = _all_converged(rough, runs, few)
@@ -320,12 +329,12 @@ def _one_part(rows: RowsInMemory, of: int) -> RowsInMemory:
     return rows.first(max(len(rows) // of, FEWEST_ROWS))
 
 
-def _grown(search: Search, rows: RowsInMemory) -> list[State]:
-    """Grow a mixture from one component."""
-    part = _one_part(rows, _GROWTH_PART)
+def grow_on_sample(search: Search) -> MixtureParameters | None:
+    """Grow a mixture from one component; None where the rows don't let it grow so far."""
+    part = _one_part(search.rows.first(n_search_rows(search, _SEARCH_ROWS_PER_PARAMETER)), _GROWTH_PART)
     one = replace(search, n_components=1).begin(part, "random_from_data", white=False, seed=search.seed)
     state = grown(search.on(part), em.init(one), part, search.n_components, seed=search.seed)
-    return [state] if state.safe.n_components == search.n_components else []
+    return state.safe if state.safe.n_components == search.n_components else None
 
 
 def _best_seeds(search: Search, rows: RowsInMemory, seeds: Integers, effort: Effort, *, required: bool) -> list[State]:

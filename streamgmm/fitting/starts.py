@@ -9,7 +9,7 @@ from scipy import linalg
 from streamgmm.exceptions import SingularCovarianceError
 from streamgmm.fitting.e_step_pass import RowsInMemory
 from streamgmm.fitting.preparation import Preparation, Settings
-from streamgmm.fitting.sample_start import Search, best_starts, converge_on_sample
+from streamgmm.fitting.sample_start import Search, best_starts, converge_on_sample, grow_on_sample
 from streamgmm.fitting.state import Problem
 from streamgmm.fitting.target import shrinkage_target
 from streamgmm.mixture.arrays import Floats
@@ -38,25 +38,38 @@ def find_starts(
         The sample, or some of its rows.
     """
     search = prepared.search(prepared.problem(settings), settings, sample)
+    automatic = settings.reg_covar == "auto" and settings.n_components > 1
+    if automatic and search.looks_for_the_start:
+        # What a mixture that is grown says of the target is there before the rest of the search needs it.
+        search = replace(search, grown=grow_on_sample(search))
+        if search.grown is not None:
+            search = _with_settled_target(search, search.grown)
     starts = best_starts(search)
-    if settings.reg_covar != "auto" or settings.n_components == 1:
+    if not automatic:
         return search.problem, starts
-    target = _settled(search, starts[0])
-    if target is None:
-        return search.problem, starts
-    blurred = _most_regularised(search, starts[0]) > _BLURRED
-    search = replace(search, problem=prepared.problem(settings, target))
-    if blurred:
+    settled = _with_settled_target(search, starts[0])
+    blurred = settled is not search and _most_regularised(search, starts[0]) > _BLURRED
+    if blurred and search.looks_for_the_start:
+        search = replace(settled, grown=None)
         starts = best_starts(search)
-        further = _settled(search, starts[0])
-        if further is not None:
-            search = replace(search, problem=prepared.problem(settings, further))
-    return search.problem, starts
+        settled = _with_settled_target(search, starts[0])
+    return settled.problem, starts
+
+
+def _with_settled_target(search: Search, beginning: MixtureParameters) -> Search:
+    """Return a search with the target of the mixture that is found with it; itself where its own will do."""
+    target = _settled(search, beginning)
+    if target is None:
+        return search
+    regularization = replace(search.problem.regularization, target=target)
+    return replace(search, problem=replace(search.problem, regularization=regularization))
 
 
 def _settled(search: Search, beginning: MixtureParameters) -> Floats | None:
     """Return a target that is that of the mixture found with it; None where the one of the search will do."""
     target: Floats | None = None
+    if _most_regularised(search, beginning) <= _UNNOTICED:
+        return None
     for _ in range(_MOST_TARGETS):
         try:
             state, rows = converge_on_sample(search, beginning)

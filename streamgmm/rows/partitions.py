@@ -74,7 +74,7 @@ def check_once(names: Sequence[Any], needed: Sequence[Any], what: str) -> None:
         if n == 0:
             raise RowsError(f"{what} has no column {column!r}; it has {', '.join(map(repr, names)) or 'none'}")
         if n > 1:
-            raise RowsError(f"{what} has {n} columns called {column!r}: rename them, so that one can be chosen")
+            raise RowsError(f"{what} has {n} columns named {column!r}: give each its own name")
 
 
 def _unsure(frame: dd.DataFrame) -> bool:

@@ -28,6 +28,11 @@ def model():
     return GaussianMixture(2, random_state=0, reg_covar=0.1).fit(X)
 
 
+@pytest.fixture(scope="module")
+def model_of_frame():
+    return GaussianMixture(2, random_state=0, reg_covar=0.1).fit(pd.DataFrame(X, columns=["a", "b"]))
+
+
 class Listed(list):
     """Blocks of all tasks, in their order; adds up."""
 
@@ -168,7 +173,7 @@ def test_what_dask_says_is_refused_before_anything_is_computed():
     )
     refused(dd.from_pandas(pd.DataFrame(X, columns=["a", "b"]), npartitions=2).a, r"Dask Series.*X\.to_frame\(\)")
     twice = pd.DataFrame(np.hstack([X, X]), columns=["a", "b", "b", "w"])
-    refused(dd.from_pandas(twice, npartitions=2), "2 columns called 'b'")
+    refused(dd.from_pandas(twice, npartitions=2), "2 columns named 'b'")
 
 
 # Weights
@@ -243,7 +248,7 @@ def test_columns_are_found_by_name_in_every_partition(tmp_path):
     ("second", "message"),
     [
         (partition("a"), "has no column 'b'; it has 'a'"),
-        (partition("abb"), "has 2 columns called 'b'"),
+        (partition("abb"), "has 2 columns named 'b'"),
         (partition().assign(b="x"), "column 'b' of partition 1.* not numeric"),
         (partition().assign(b=pd.Timestamp(0)), "column 'b' of partition 1.* not numeric"),
         (partition().a, r"is a pandas\..*Series; expected a DataFrame with the columns 'a', 'b'"),
@@ -251,12 +256,12 @@ def test_columns_are_found_by_name_in_every_partition(tmp_path):
         (None, "NoneType; expected a DataFrame"),
     ],
 )
-def test_a_partition_that_is_not_as_dask_says(second, message, model):
+def test_a_partition_that_is_not_as_dask_says(second, message, model_of_frame):
     frame = frame_of(partition(), second, partition())
     for command in (
         lambda: blocks_of(open_rows(frame)),
         lambda: GaussianMixture(2).fit(frame),
-        lambda: model.predict(frame).compute(),
+        lambda: model_of_frame.predict(frame).compute(),
     ):
         with pytest.raises(RowsError, match=message) as caught:
             command()
@@ -311,11 +316,12 @@ def test_integers_with_a_missing_value_in_one_partition():
     np.testing.assert_array_equal(values[:30], partition())
 
 
-def test_a_dask_series_of_weights(model):
+def test_a_dask_series_of_weights(model_of_frame):
     frame = pd.DataFrame(X, columns=["a", "b"])
     weights = pd.Series(np.arange(60.0) % 3).astype("Float64")
-    found = model.score(dd.from_pandas(frame, npartitions=3), sample_weight=dd.from_pandas(weights, npartitions=3))
-    assert found == pytest.approx(model.score(X, sample_weight=np.arange(60.0) % 3))
+    lazy, lazy_weights = dd.from_pandas(frame, npartitions=3), dd.from_pandas(weights, npartitions=3)
+    found = model_of_frame.score(lazy, sample_weight=lazy_weights)
+    assert found == pytest.approx(model_of_frame.score(frame, sample_weight=np.arange(60.0) % 3))
 
 
 # Masks, xarray
