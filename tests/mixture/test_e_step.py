@@ -227,3 +227,13 @@ def test_shorter_registers_give_the_same_bits(tmp_path):
 
 def test_families_are_those_of_scikit_learn():
     assert tuple(FAMILIES) == FAMILY_NAMES
+
+
+@pytest.mark.parametrize(("kernel", "distance"), [(Kernel.FLOAT32, 13.0), (Kernel.FLOAT64, 38.0)])
+def test_responsibilities_whose_products_would_be_denormal_are_zero(kernel, distance):
+    """exp(-85) and exp(-722) are normal numbers and denormal ones: neither adds to a component that is so far away."""
+    means = np.array([[0.0], [distance]])
+    parameters = MixtureParameters.from_covariances("diag", np.full(2, 0.5), means, np.ones((2, 1)))
+    frame = FAMILIES["diag"].frame(np.zeros(1), np.ones((1, 1)))
+    found = e_step(np.zeros((50, 1)), None, PassModel(parameters, frame, kernel))
+    assert found.component_weights.tolist() == [50.0, 0.0]
