@@ -60,6 +60,7 @@ def test_a_feature_far_from_zero():
     assert_same_end(two_clusters(3, at=1000.0).astype(np.float32))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("accelerate", ["auto", False])
 def test_out_of_core_too(accelerate, tmp_path):
     x = two_clusters(1, n_rows=90_000)

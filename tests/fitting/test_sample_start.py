@@ -126,6 +126,7 @@ def scikit_learns_best():
     return x, max(reference.score(x), true.score(x))
 
 
+@pytest.mark.slow
 @pytest.mark.xdist_group("scikit_learns_best")  # which takes long, and is made once for each process
 @pytest.mark.parametrize("seed", range(3))
 def test_any_random_state_reaches_the_optimum(seed, scikit_learns_best):
@@ -201,7 +202,10 @@ def test_heavy_rows_are_not_missed(rng):
 
 @pytest.mark.parametrize(
     ("init_params", "seed"),
-    [("sample", 0), *((name, seed) for name in ("k-means++", "random", "random_from_data") for seed in (0, 1, 2, 3))],
+    [
+        pytest.param("sample", 0, marks=pytest.mark.slow),
+        *((name, seed) for name in ("k-means++", "random", "random_from_data") for seed in (0, 1, 2, 3)),
+    ],
 )
 def test_more_restarts_never_end_lower(init_params, seed):
     """Whatever the sample says of the start that one restart alone would have: it goes on with the others."""
