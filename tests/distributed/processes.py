@@ -16,7 +16,7 @@ import psutil
 
 #: Time-outs short enough for a test: what takes minutes by default takes seconds.
 QUICK = {
-    "DASK_DISTRIBUTED__SCHEDULER__WORKER_TTL": "4s",
+    "DASK_DISTRIBUTED__SCHEDULER__WORKER_TTL": "8s",
     "DASK_DISTRIBUTED__COMM__TIMEOUTS__CONNECT": "20s",
     "DASK_DISTRIBUTED__COMM__TIMEOUTS__TCP": "12s",
     "DASK_DISTRIBUTED__DEPLOY__LOST_WORKER_TIMEOUT": "4s",
