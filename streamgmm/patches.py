@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -33,13 +34,13 @@ def patches(shape: tuple[int, int] = PATCH_SHAPE) -> Iterator[npt.NDArray[np.flo
             yield strip.reshape(-1, shape[0] * shape[1])
 
 
-def write_patches(path: str, shape: tuple[int, int] = PATCH_SHAPE) -> int:
+def write_patches(path: str | Path, shape: tuple[int, int] = PATCH_SHAPE) -> int:
     """Write all patches to a Zarr array at a path; return their number."""
     import zarr
 
     n_rows: int = sum((i.shape[0] - shape[0] + 1) * (i.shape[1] - shape[1] + 1) for i in photographs())
     n_features = shape[0] * shape[1]
-    array = zarr.create_array(path, shape=(n_rows, n_features), chunks=(65_536, n_features), dtype=np.float32)
+    array = zarr.create_array(Path(path), shape=(n_rows, n_features), chunks=(65_536, n_features), dtype=np.float32)
     start = 0
     buffer: list[npt.NDArray[np.float32]] = []
     for strip in patches(shape):

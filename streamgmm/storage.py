@@ -131,6 +131,19 @@ def _protocols(filesystem: Any) -> tuple[str, ...]:
     return (protocol,) if isinstance(protocol, str) else tuple(protocol)
 
 
+def filesystem_of(path: str) -> tuple[Any, str]:
+    """Return the file system of a path or a URL and the place in it, as fsspec does.
+
+    Only of a URL: in the name of a file here, `::` has no meaning.
+    """
+    import fsspec
+
+    if "://" not in path:
+        return fsspec.filesystem("file"), path
+    filesystem, place = fsspec.core.url_to_fs(path)
+    return filesystem, str(place)
+
+
 def opened_place(url: str) -> tuple[Any, str]:
     """Return the file system of a URL and the place in it.
 
@@ -139,14 +152,12 @@ def opened_place(url: str) -> tuple[Any, str]:
     InputError
         If nothing opens such a URL, or there is a password in it.
     """
-    import fsspec
-
     check_url(url)
     try:
-        filesystem, place = fsspec.core.url_to_fs(url)
+        filesystem, place = filesystem_of(url)
     except (ImportError, ValueError) as error:
         raise InputError(f"{url} can't be opened: {error}") from error
-    return filesystem, str(place).rstrip("/")
+    return filesystem, place.rstrip("/")
 
 
 def url_of(place: str, opened: str, root: str) -> str:

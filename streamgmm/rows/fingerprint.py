@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from streamgmm.exceptions import RowsError
-from streamgmm.storage import retried
+from streamgmm.storage import filesystem_of, retried
 
 #: What file systems call the sign that a file's content has changed, the surest first.
 _VERSIONS = ("ETag", "etag", "md5Hash", "mtime", "LastModified", "last_modified", "created")
@@ -15,9 +15,7 @@ _VERSIONS = ("ETag", "etag", "md5Hash", "mtime", "LastModified", "last_modified"
 
 def digest_of_files(paths: Sequence[str]) -> str:
     """Return a digest of the names, sizes and versions of the files at some paths, and of those in folders there."""
-    import fsspec
-
-    return digest(line for path in paths for line in described_files(*fsspec.core.url_to_fs(path)))
+    return digest(line for path in paths for line in described_files(*filesystem_of(path)))
 
 
 def described_files(filesystem: Any, root: str) -> list[str]:

@@ -15,6 +15,7 @@ from streamgmm.rows.base import Block, RandomAccessRows, check_dtype, check_two_
 from streamgmm.rows.cut import PIECE_BYTES, check_piece, cut, fits, stored_task_bytes, task_bytes
 from streamgmm.rows.fingerprint import digest_of_files
 from streamgmm.rows.reading import Reading
+from streamgmm.storage import filesystem_of
 
 #: More than any header of an array of numbers.
 _HEADER_BYTES = 4096
@@ -55,10 +56,8 @@ class RemoteNpyRows(RandomAccessRows):
         return shape, columns_first, dtype, start.tell()
 
     def _check_size(self) -> None:
-        import fsspec
-
         def request() -> int | None:
-            filesystem, place = fsspec.core.url_to_fs(self._url)
+            filesystem, place = filesystem_of(self._url)
             found: int | None = filesystem.info(place).get("size")
             return found
 
@@ -71,10 +70,8 @@ class RemoteNpyRows(RandomAccessRows):
             )
 
     def _bytes(self, start: int, stop: int, what: str, *, exact: bool = True) -> bytes:
-        import fsspec
-
         def request() -> bytes:
-            filesystem, place = fsspec.core.url_to_fs(self._url)
+            filesystem, place = filesystem_of(self._url)
             data: bytes = filesystem.cat_file(place, start=start, end=stop)
             if exact and len(data) != stop - start:
                 raise OSError(f"{len(data)} bytes came instead of {stop - start}")

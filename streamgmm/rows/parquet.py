@@ -20,6 +20,7 @@ from streamgmm.rows.parquet_columns import Columns, Value
 from streamgmm.rows.parquet_files import dataset_files, find_files, list_files
 from streamgmm.rows.reading import Reading
 from streamgmm.rows.schema import ColumnRequest
+from streamgmm.storage import filesystem_of
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -164,7 +165,6 @@ class ParquetRows(RandomAccessRows):
                     raise self._reading.error(error, f"{group.path}: row group {group.index}") from error
 
     def _decoded(self, group: RowGroup, names: Sequence[str]) -> Iterator[pa.Table]:
-        import fsspec
         import pyarrow as pa
         import pyarrow.parquet as pq
 
@@ -172,7 +172,8 @@ class ParquetRows(RandomAccessRows):
         # From a file here, a megabyte of each column at a time; from elsewhere a row group's columns as a whole, which
         # takes fewer requests.
         options = {} if self._reading.remote else {"buffer_size": _BUFFER_BYTES, "pre_buffer": False}
-        with fsspec.open(group.path, "rb") as file, pq.ParquetFile(file, **options) as parquet:
+        filesystem, place = filesystem_of(group.path)
+        with filesystem.open(place, "rb") as file, pq.ParquetFile(file, **options) as parquet:
             of_file = set(parquet.schema_arrow.names)
             stored = [name for name in names if name in of_file]
             batches = parquet.iter_batches(

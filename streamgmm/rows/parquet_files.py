@@ -13,7 +13,7 @@ from urllib.parse import unquote
 
 from streamgmm.exceptions import RowsError, RowsWarning
 from streamgmm.rows.paths import has_magic, is_hidden, names_below, normalised, starts_with
-from streamgmm.storage import url_of
+from streamgmm.storage import filesystem_of, url_of
 
 SUFFIXES = (".parquet", ".parq", ".pq")
 #: Files that writers of Parquet leave beside it, and that hold no rows.
@@ -76,10 +76,7 @@ def find_files(path: str) -> FoundFiles:
     RowsError
         If there are none, or they are those of a lake table.
     """
-    import fsspec
-
-    filesystem, root = fsspec.core.url_to_fs(path)
-    root = str(root)
+    filesystem, root = filesystem_of(path)
     if filesystem.isdir(root):
         refuse_lake_table(filesystem, root, path)
         files = _files_of_folder(filesystem, root, path)
@@ -106,18 +103,16 @@ def list_files(paths: Sequence[str]) -> FoundFiles:
     RowsError
         If one is not there, or not a file.
     """
-    import fsspec
-
     stored = []
-    first = fsspec.core.url_to_fs(paths[0])[0]
+    first = filesystem_of(paths[0])[0]
     for path in paths:
-        filesystem, place = fsspec.core.url_to_fs(path)
+        filesystem, place = filesystem_of(path)
         if filesystem is not first:
             raise RowsError(f"{path} is in another file system than {paths[0]}: a list is of files in one place")
         if not filesystem.isfile(place):
             found = "is a folder" if filesystem.isdir(place) else "does not exist"
             raise RowsError(f"{path} {found}: a list must be of Parquet files; give a folder by itself")
-        stored.append(StoredFile(str(place), path, _keys(str(place).split("/")[:-1])))
+        stored.append(StoredFile(place, path, _keys(place.split("/")[:-1])))
     folders = [file.path.split("/")[:-1] for file in stored]
     outer = _keys(same[0] for same in takewhile(lambda names: len(set(names)) == 1, zip(*folders, strict=False)))
     return FoundFiles(tuple(stored), first, frozenset(name for name, _ in outer))

@@ -7,7 +7,7 @@ import re
 from typing import Any
 
 from streamgmm.exceptions import RowsError
-from streamgmm.storage import check_url
+from streamgmm.storage import check_url, filesystem_of
 
 _ZARR = ("zarr.json", ".zarray", ".zgroup")
 #: How files of other formats begin, and what to do with them.
@@ -55,10 +55,7 @@ def kind_of_path(path: str) -> str:
     RowsError
         If nothing is there, or nothing that can be read.
     """
-    import fsspec
-
-    filesystem, root = fsspec.core.url_to_fs(path)
-    root = str(root)
+    filesystem, root = filesystem_of(path)
     if not filesystem.exists(root):
         if has_magic(root):
             return "parquet"

@@ -50,6 +50,11 @@ def local_path(path: str) -> str:
     return os.path.expanduser(path)
 
 
+def location(path: str) -> str | Path:
+    """Return what a library takes for the same place: of text, some take `#` and `?` for parts of a URL."""
+    return path if is_url(path) else Path(path)
+
+
 @contextmanager
 def writing_to(output: str) -> Iterator[None]:
     """Turn what the system, or a store, raises while something is written into one error that names the output.

@@ -17,7 +17,7 @@ import numpy.typing as npt
 from streamgmm.exceptions import InputError
 from streamgmm.rows.base import RowRange
 from streamgmm.rows.outputs import check_output
-from streamgmm.rows.replacing import is_url, replaced_whole, writing_to
+from streamgmm.rows.replacing import is_url, location, replaced_whole, writing_to
 from streamgmm.storage import check_url, opened_place, retried
 
 #: Bytes of a chunk of a Zarr result, and of a row group of a Parquet one, at most.
@@ -111,7 +111,7 @@ class ZarrResults(ResultStore):
         chunk = self._chunk_rows(source)
         chunks = (chunk,) if self.n_columns is None else (chunk, self.n_columns)
         with writing_to(self.name):
-            group = zarr.create_group(self.path, zarr_format=3)
+            group = zarr.create_group(location(self.path), zarr_format=3)
             group.create_array(
                 self.column,
                 shape=self.shape,
@@ -124,13 +124,13 @@ class ZarrResults(ResultStore):
             # it yet; readers that don't know it pass over it.
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                zarr.consolidate_metadata(self.path, zarr_format=3)
+                zarr.consolidate_metadata(location(self.path), zarr_format=3)
 
     def write(self, start: int, parts: Iterable[npt.NDArray[Any]]) -> int:
         import zarr
 
         with writing_to(self.name):
-            array = zarr.open_array(f"{self.path}/{self.column}", mode="r+")
+            array = zarr.open_array(location(self.path), path=self.column, mode="r+")
         stop = start
         # Whole chunks: the blocks of a range need not end where those do.
         for values in _in_steps(parts, array.chunks[0]):

@@ -17,6 +17,7 @@ from streamgmm.rows.cut import PIECE_BYTES, STORED_TASK_BYTES, check_piece, cut,
 from streamgmm.rows.fingerprint import described_files, digest, digest_of_files
 from streamgmm.rows.packing import packing_of
 from streamgmm.rows.reading import Reading
+from streamgmm.rows.replacing import location
 from streamgmm.rows.zarr_group import matrix_in
 from streamgmm.rows.zarr_place import PlacedArray
 
@@ -154,7 +155,7 @@ def open_zarr(path: str, *, memory_limit: int | None = None) -> ZarrRows:
 
     def opened() -> Any:
         zipped = "://" not in path and path.endswith(".zip") and Path(path).is_file()
-        return zarr.open(zarr.storage.ZipStore(path, mode="r") if zipped else path, mode="r")
+        return zarr.open(zarr.storage.ZipStore(path, mode="r") if zipped else location(path), mode="r")
 
     try:
         node = Retries.configured().call(opened, final=(*_NOT_ZARR, MemoryError))

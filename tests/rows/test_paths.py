@@ -14,7 +14,7 @@ from streamgmm.exceptions import InputError, RowsError
 from streamgmm.rows.open import open_rows
 
 X = np.random.default_rng(0).normal(size=(600, 2))
-ODD = ["day [1]", "what?", "a*b", "[", "50%", "a#b", "ü ñ", "x=1"]
+ODD = ["day [1]", "what?", "a*b", "[", "50%", "a#b", "ü ñ", "x=1", "a::b", "a:b", "%23"]
 
 
 def values(rows):
@@ -25,7 +25,7 @@ def store(kind, path, x=X):
     if kind == "npy":
         np.save(path, x)
     elif kind == "zarr":
-        zarr.create_array(str(path), data=x, chunks=(100, 2))
+        zarr.create_array(path, data=x, chunks=(100, 2))
     else:
         pq.write_table(pa.table({"a": x[:, 0], "b": x[:, 1]}), path)
 

@@ -53,6 +53,19 @@ def test_written_results_are_those_returned(kind, suffix, model, x, tmp_path):
     assert sorted(p.name for p in tmp_path.iterdir()) == sorted([f"out{suffix}", "x.zarr"])
 
 
+@pytest.mark.parametrize("name", ["day [1]", "what?", "a*b", "50%", "a#b", "a::b"])
+@pytest.mark.parametrize("suffix", [".zarr", ".parquet"])
+def test_results_have_the_name_that_was_given(suffix, name, model, x, tmp_path):
+    """No character of a local path has another meaning: Zarr would take some for parts of a URL."""
+    folder = tmp_path / f"folder {name}"
+    folder.mkdir()
+    output = folder / f"{name}{suffix}"
+    write_predictions(model, x, output)
+    assert [p.name for p in folder.iterdir()] == [output.name]
+    found = array_of(output)[:] if suffix == ".zarr" else pads.dataset(output).to_table()["label"].to_numpy()
+    np.testing.assert_array_equal(found, model.predict(x))
+
+
 @settings(max_examples=60, deadline=None)
 @given(lengths=st.lists(st.integers(1, 5000), min_size=1, max_size=20), n_columns=st.sampled_from([None, 1, 3000]))
 @example(lengths=[2803, 1, 557, 560], n_columns=3000)  # 2803 is prime, and too many rows for one chunk
