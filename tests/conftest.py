@@ -30,6 +30,13 @@ def pytest_xdist_auto_num_workers():
     return min(CPU_COUNT, _MOST_PROCESSES)
 
 
+def pytest_configure(config):
+    """Give each process that runs tests one thread for matrix products: more would wait for each other, at full speed."""
+    if getattr(config.option, "numprocesses", None):
+        for library in ("OPENBLAS", "MKL", "OMP"):
+            os.environ.setdefault(f"{library}_NUM_THREADS", "1")
+
+
 def pytest_collection_modifyitems(items):
     """Keep tests that start clusters, and look at how long these take, in one process; begin with the longest tests.
 
