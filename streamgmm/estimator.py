@@ -404,10 +404,8 @@ class GaussianMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
     def parameters(self) -> MixtureParameters:
         """Return the fitted parameters as one value."""
         check_is_fitted(self)
-        # Of the fit: that of the next may have been set already.
-        covariance_type = getattr(self, "_fitted_as", (self.covariance_type, 0))[0]
         return MixtureParameters(
-            covariance_type, self.weights_, self.means_, self.covariances_, self.precisions_cholesky_
+            self.fitted_as()[0], self.weights_, self.means_, self.covariances_, self.precisions_cholesky_
         )
 
     def log_likelihood(
@@ -461,6 +459,10 @@ class GaussianMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
             persist="auto" if self.persist == "auto" else bool(self.persist),
             seed=int(check_random_state(self.random_state).randint(2**31 - 1)),
         )
+
+    def fitted_as(self) -> tuple[str, int]:
+        """Return the family of the fit, and the components it was asked for: those of the next may have been set."""
+        return getattr(self, "_fitted_as", (self.covariance_type, self.n_components))
 
     def adopt(self, result: FitResult, opened: GaussianMixture) -> None:
         """Take over the result of a fit to rows that `opened` has opened."""
@@ -556,8 +558,7 @@ class GaussianMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
 
     def _check_warm_start(self, rows: Rows) -> None:
         """Refuse to go on from a fit with other settings."""
-        fallback = (self.covariance_type, len(self.weights_))
-        covariance_type, n_components = getattr(self, "_fitted_as", fallback)
+        covariance_type, n_components = self.fitted_as()
         shape = FAMILIES[self.covariance_type].shape(*self.means_.shape)
         if covariance_type != self.covariance_type or self.covariances_.shape != shape:
             raise InputError(

@@ -80,6 +80,7 @@ def save(model: GaussianMixture, path: str | os.PathLike[str]) -> None:
     check_apart(path, *(used for used in model.places_in_use() if used.what != "the file of the model"))
     check_output(path, overwrite=True, is_folder=False)
     parameters = {name: value for name, value in model.get_params(deep=False).items() if name not in _NOT_SAVED}
+    parameters["covariance_type"], parameters["n_components"] = model.fitted_as()
     random_state = model.random_state
     parameters["random_state"] = int(random_state) if isinstance(random_state, (int, np.integer)) else None
     schema = model._fitted_schema()
@@ -259,6 +260,7 @@ def _restored(header: dict[str, Any], arrays: dict[str, Any], path: str) -> Gaus
             raise InputError(f"n_features_in is {header['n_features_in']}, and means have {parameters.n_features}")
         if names is not None and len(names) != parameters.n_features:
             raise InputError(f"there are {len(names)} names for {parameters.n_features} features")
+        model._fitted_as = (model.covariance_type, model.n_components)
         for name in _ARRAYS:
             setattr(model, f"{name}_", arrays[name])
         model.precisions_ = parameters.precisions

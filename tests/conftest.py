@@ -31,7 +31,7 @@ def pytest_xdist_auto_num_workers():
 
 
 def pytest_configure(config):
-    """Give each process that runs tests one thread for matrix products: more would wait for each other, at full speed."""
+    """Give each process that runs tests one thread for matrix products: more would wait for each other, and spin."""
     if getattr(config.option, "numprocesses", None):
         for library in ("OPENBLAS", "MKL", "OMP"):
             os.environ.setdefault(f"{library}_NUM_THREADS", "1")

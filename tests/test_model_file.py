@@ -43,6 +43,18 @@ def x_frame(x):
     return pd.DataFrame(x, columns=["a", "b", "c"])
 
 
+def test_settings_of_the_next_fit_are_not_those_of_the_file(tmp_path):
+    """With as many components as features, diagonal covariances have the shape of a tied one."""
+    x = np.random.default_rng(0).normal(size=(200, 2))
+    model = GaussianMixture(2, covariance_type="diag", random_state=0).fit(x)
+    expected = model.score_samples(x)
+    model.set_params(covariance_type="tied", n_components=5)
+    streamgmm.save(model, tmp_path / "m")
+    found = streamgmm.load(tmp_path / "m")
+    assert (found.covariance_type, found.n_components) == ("diag", 2)
+    np.testing.assert_array_equal(found.score_samples(x), expected)
+
+
 def test_the_same_model_gives_the_same_bytes(x, tmp_path):
     for name in ("one", "two"):
         streamgmm.save(

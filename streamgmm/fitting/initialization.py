@@ -186,8 +186,21 @@ def _responsibilities(
     if init_params == "k-means++":
         centers, _ = kmeans_plusplus(x, n_components, sample_weight=sample_weight, random_state=rng)
         return _one_hot(_nearest(x, centers), n_components)
-    k_means = KMeans(n_components, n_init=1, random_state=rng).fit(x, sample_weight=sample_weight)
+    # Of fewer different rows k-means makes fewer clusters, and warns.
+    k_means = KMeans(_at_most_different(x, n_components), n_init=1, random_state=rng).fit(
+        x, sample_weight=sample_weight
+    )
     return _one_hot(k_means.labels_, n_components)
+
+
+def _at_most_different(x: Floats, most: int) -> int:
+    """Return how many different rows there are, or `most` where there are more."""
+    different: set[bytes] = set()
+    for row in x:
+        different.add((row + 0.0).tobytes())  # -0.0 is 0.0
+        if len(different) == most:
+            break
+    return len(different)
 
 
 def _nearest(x: Floats, centers: Floats) -> Integers:

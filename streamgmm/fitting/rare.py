@@ -18,6 +18,7 @@ from streamgmm.fitting import em
 from streamgmm.fitting.acceleration import Anderson
 from streamgmm.fitting.e_step_pass import RowsInMemory, UnlikelyRows
 from streamgmm.fitting.merging import merges, without
+from streamgmm.fitting.splitting import covariance_of_group
 from streamgmm.fitting.state import Problem, State, Step
 from streamgmm.fitting.together import Candidate
 from streamgmm.mixture.arrays import Floats, Integers
@@ -132,11 +133,7 @@ def _seeded(problem: Problem, step: Step, kept: int, freed: int, z: Floats, weig
     weights = np.append((1.0 - share) * rest.weights, share)
     covariances = rest.covariances
     if not family.shared:
-        if family.squares:
-            covariance = np.average((z - center) ** 2, axis=0, weights=weight)
-        else:
-            covariance = np.atleast_2d(np.cov(z.T, aweights=weight, bias=True))
-        own = family.frame(center, covariance)
+        own = family.frame(center, covariance_of_group(family, z, center, weight))
         one = family.covariances_to_data(family.identity(z.shape[1])[np.newaxis], own)
         covariances = np.concatenate([covariances, one])
     return MixtureParameters.from_covariances(family.name, weights, means, covariances)

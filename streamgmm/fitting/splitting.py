@@ -105,8 +105,7 @@ def _split(
         family, factor = FAMILIES["spherical"], parameters.precisions_cholesky
         z = z @ factor
     center = np.average(z, axis=0, weights=weight)
-    covariance = np.atleast_2d(np.cov(z.T, aweights=weight, bias=True))
-    frame = family.frame(center, covariance)
+    frame = family.frame(center, covariance_of_group(family, z, center, weight))
     y = frame.points_to_frame(z)
     local = _LocalRows(
         family, frame, Regularization.automatic(family, frame, float(weight.sum())), z, weight, family.features(y)
@@ -124,6 +123,14 @@ def _split(
         means = linalg.solve_triangular(parameters.precisions_cholesky, means.T, trans="T").T
     covariances = None if parameters.family.shared else two.covariances
     return Split(component, best.bound - alone.bound, two.weights, means, covariances, len(z))
+
+
+def covariance_of_group(family: CovarianceFamily, z: Floats, center: Floats, weight: Floats) -> Floats:
+    """Return the covariance of rows about their mean, for a frame: the variances where a family has no more."""
+    if family.squares:
+        variances: Floats = np.average((z - center) ** 2, axis=0, weights=weight)
+        return variances
+    return np.atleast_2d(np.cov(z.T, aweights=weight, bias=True))
 
 
 def _halves(y: Floats, rng: np.random.Generator) -> Iterator[Floats]:

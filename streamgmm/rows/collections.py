@@ -125,7 +125,7 @@ class DaskRows(Rows):
         self.dtype = unmasked_dtype(array._meta) if isinstance(array._meta, np.ndarray) else array.dtype
         self.array = array
         self.n_features = int(array.shape[1])
-        self._reader = ChunkReader(description, tuple(map(int, array.chunks[1]))) if reader is None else reader
+        self.reader: Reader = reader or ChunkReader(description, tuple(map(int, array.chunks[1])))
         lengths = self.array.chunks[0]
         known = not np.isnan(lengths).any()
         self.n_rows = int(sum(lengths)) if known else None
@@ -171,6 +171,12 @@ class DaskRows(Rows):
     def n_tasks(self) -> int:
         return int(self.array.numblocks[0])
 
+    def read_by(self, reader: Reader) -> DaskRows:
+        """Return the same rows, their chunks read by another reader."""
+        other = copy(self)
+        other.reader = reader
+        return other
+
     def one_task(self, number: int) -> DaskRows:
         other = copy(self)
         other.array = self.array.blocks[number]
@@ -194,7 +200,7 @@ class DaskRows(Rows):
     def leaves(self, leaf: Leaf, parameters: Any) -> list[Delayed]:
         from dask import delayed
 
-        shared = delayed((self._reader, self._pieces, leaf, parameters), pure=False, traverse=False)
+        shared = delayed((self.reader, self._pieces, leaf, parameters), pure=False, traverse=False)
         name = f"streamgmm-pass-{uuid.uuid4().hex}"
         results = self._mapped(_apply_to_chunk, shared, ((1,) * self.n_tasks, (1,)), object, name=name)
         return [_unwrapped(result) for result in results.to_delayed().ravel()]
@@ -203,7 +209,7 @@ class DaskRows(Rows):
         """Return a lazy array of what `leaf` gives for the rows of each chunk: shape (n,) or (n, n_columns)."""
         from dask import delayed
 
-        shared = delayed((self._reader, self._pieces, leaf, parameters), pure=True, traverse=False)
+        shared = delayed((self.reader, self._pieces, leaf, parameters), pure=True, traverse=False)
         results = self._mapped(_map_chunk, shared, (self.array.chunks[0], (n_columns or 1,)), dtype)
         return results if n_columns is not None else results[:, 0]
 

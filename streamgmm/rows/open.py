@@ -120,13 +120,15 @@ def _opened(source: Any, request: ColumnRequest, weights: Any, memory_limit: int
     kind = kind_of(source)
     if kind == "dask.array":
         from streamgmm.rows.collections import DaskRows
+        from streamgmm.rows.seen_stores import see_stores
 
         _no_columns(request, "a Dask array")
-        return DaskRows(source, sample_weight=weights, memory_limit=memory_limit)
+        return see_stores(DaskRows(source, sample_weight=weights, memory_limit=memory_limit))
     if kind == "dask.dataframe":
         from streamgmm.rows.partitions import rows_of_dataframe
+        from streamgmm.rows.seen_stores import see_stores
 
-        return rows_of_dataframe(source, request, sample_weight=weights, memory_limit=memory_limit)
+        return see_stores(rows_of_dataframe(source, request, sample_weight=weights, memory_limit=memory_limit))
     rows = _random_access(source, kind, request, memory_limit)
     if weights is not None:
         if kind_of(weights) == "dask.array":

@@ -59,6 +59,13 @@ class Place:
             return cls("zip", str(Path(store.path).absolute()))  # type: ignore[attr-defined]
         return cls("store", store)
 
+    @classmethod
+    def as_it_is(cls, array: zarr.Array[Any]) -> Place:
+        """Return where another process looks for an array that is sent itself: a relative path is one there too."""
+        if type(array.store).__name__ == "LocalStore":
+            return cls("folder", str(array.store.root))  # type: ignore[attr-defined]
+        return cls.of(array, None)
+
     def open(self) -> Any:
         """Return the store."""
         import zarr
@@ -75,17 +82,16 @@ class Place:
 class PlacedArray:
     """An array that this process has opened, and how others come to it."""
 
-    def __init__(self, array: zarr.Array[Any], url: str | None, description: str, reading: Reading) -> None:
-        self.place = Place.of(array, url)
-        self.description, self._reading = description, reading
-        if self.place.kind == "folder" and not Path(array.store.root).is_absolute():  # type: ignore[attr-defined]
+    def __init__(self, array: zarr.Array[Any], place: Place, description: str, reading: Reading) -> None:
+        self.place, self.description, self._reading = place, description, reading
+        if place.kind == "folder" and place.value != str(array.store.root):  # type: ignore[attr-defined]
             # This process too may go to another folder.
             array = _array_in(self.place.open(), array.store_path.path, array.metadata)
         self.array = array
 
     def __reduce__(self) -> tuple[Any, ...]:
         if type(self.array.store).__name__ == "MemoryStore":
-            return type(self), (self.array, None, self.description, self._reading)
+            return type(self), (self.array, self.place, self.description, self._reading)
         path, metadata = self.array.store_path.path, self.array.metadata
         return _SentArray, (self.place, path, metadata, self.description, self._reading)
 

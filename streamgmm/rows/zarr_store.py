@@ -19,7 +19,7 @@ from streamgmm.rows.packing import packing_of
 from streamgmm.rows.reading import Reading
 from streamgmm.rows.replacing import location
 from streamgmm.rows.zarr_group import matrix_in
-from streamgmm.rows.zarr_place import PlacedArray
+from streamgmm.rows.zarr_place import Place, PlacedArray
 
 if TYPE_CHECKING:
     import zarr
@@ -53,7 +53,7 @@ class ZarrRows(RandomAccessRows):
         self.feature_names = None
         self.in_memory = type(array.store).__name__ == "MemoryStore"
         self._reading = Reading.of("" if self.in_memory else self._path)
-        self._placed = PlacedArray(array, opened, description, self._reading)
+        self._placed = PlacedArray(array, Place.of(array, opened), description, self._reading)
         row_bytes = self.dtype.itemsize * self.n_features
         target = stored_task_bytes(self.n_rows * row_bytes, memory_limit)
         piece_rows = array.chunks[0]

@@ -130,3 +130,43 @@ def test_a_store_that_has_gone_when_a_worker_comes_to_read(read_before, tmp_path
         lazy.compute()
     shutil.move(tmp_path / "y.zarr", path)
     np.testing.assert_allclose(lazy.compute(), model.score_samples(X), rtol=1e-9)
+
+
+def by_dask(path, way):
+    """The rows of a store as a Dask collection that reads them itself."""
+    if way == "from_zarr":
+        return da.from_zarr(path)
+    if way == "from_array":
+        return 2.0 * da.from_array(zarr.open(path, mode="r"))[:, ::-1]
+    import xarray
+
+    return xarray.open_zarr(os.path.dirname(path), consolidated=False)["x"]
+
+
+@pytest.mark.parametrize("way", ["from_zarr", "from_array", "xarray"])
+def test_a_store_that_dask_reads_and_workers_cannot_see(way, tmp_path):
+    """To Zarr it would be full of zeros."""
+    group = zarr.open_group(tmp_path / "g.zarr", mode="w")
+    group.create_array("x", data=X, chunks=(100, 2), dimension_names=("row", "feature"))
+    model = GaussianMixture(1).fit(X)
+    os.rename(tmp_path / "g.zarr", tmp_path / "h.zarr")
+    os.symlink(tmp_path / "h.zarr", tmp_path / "g.zarr")
+    source = by_dask(f"{tmp_path}/g.zarr/x", way)
+    expected = GaussianMixture(1).fit(source)
+    assert np.isfinite(expected.means_).all()
+    lazy = model.score_samples(source)
+    os.remove(tmp_path / "g.zarr")
+    with pytest.raises(RowsError, match="from which Dask reads, is not there for the process"):
+        lazy.compute()
+    with pytest.raises(RowsError, match="from which Dask reads, is not there for the process"):
+        GaussianMixture(1).fit(source)
+    shutil.move(tmp_path / "h.zarr", tmp_path / "g.zarr")
+    np.testing.assert_array_equal(GaussianMixture(1).fit(source).means_, expected.means_)
+
+
+def test_a_relative_store_that_dask_reads_on_workers_elsewhere(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    zarr.create_array("x.zarr", data=X, chunks=(100, 2))
+    for source in (da.from_array(zarr.open("x.zarr", mode="r")), da.from_array(zarr.open("x.zarr", mode="r")) * 2.0):
+        with pytest.raises(RowsError, match="from which Dask reads, is not there for the process"):
+            GaussianMixture(1).fit(source)

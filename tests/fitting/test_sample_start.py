@@ -243,3 +243,9 @@ def test_small_data_with_many_components(rng):
         warnings.simplefilter("ignore")
         model = GaussianMixture(15, random_state=0).fit(x)
     assert np.isfinite(model.score(x))
+
+
+def test_k_means_of_few_different_rows_says_nothing():
+    x = np.repeat([[0.0, 0.0], [-0.0, 0.0], [5.0, 1.0], [9.0, 9.0]], 50, axis=0)
+    model = GaussianMixture(4, init_params="kmeans", reg_covar=1e-6, random_state=0).fit(x)
+    assert len(model.weights_) == 4
