@@ -100,12 +100,16 @@ def _scales(problem: Problem, parameters: MixtureParameters, rows: RowsInMemory)
     second = np.zeros((len(moments), 1 if moments.ndim == 1 else n_features))
     fourth = np.zeros_like(second)
     for z, resp, weight in _blocks(problem, parameters, rows):
+        # A row counts once in the pooled one, however it is shared: a trace of it in a component far away, as there is
+        # while that is blurred, would be all of its kurtosis.
+        of_row = np.zeros((len(z), second.shape[1]))
         for k, mean in enumerate(means):
-            of_component = weight * resp[:, k]
-            for place in (k, -1):
-                squares = _squares(z - mean, axes[place], moments.ndim - 1)
-                second[place] += of_component @ squares
-                fourth[place] += of_component @ squares**2
+            squares = _squares(z - mean, axes[k], moments.ndim - 1)
+            second[k] += (weight * resp[:, k]) @ squares
+            fourth[k] += (weight * resp[:, k]) @ squares**2
+            of_row += resp[:, k : k + 1] * _squares(z - mean, axes[-1], moments.ndim - 1)
+        second[-1] += weight @ of_row
+        fourth[-1] += weight @ of_row**2
     total = float(n_k.sum())
     n_k, different = np.append(n_k, total), np.append(different, different.sum())
     # A variance of N_k rows rests on N_k / kurtosis, of different ones: equal rows are no better evidence than one.

@@ -70,6 +70,15 @@ def test_pairs_of_clusters_that_the_whole_data_blurs_are_told_apart(rng):
     assert (distances.min(axis=0) < 0.01).all()
 
 
+@pytest.mark.parametrize("seed", [1, 2])
+def test_clusters_of_a_few_rows_are_not_blurred(seed):
+    """Each is too small to tell its scale, all together are not; a trace of a far row must not stand against it."""
+    rng = np.random.default_rng(seed)
+    x = np.concatenate([rng.normal(centre, 1.0, (8, 1)) for centre in (0.0, 12.0, 30.0)])
+    model = quiet_fit(GaussianMixture(3, random_state=0), x)
+    assert deviations_of(model).max() < 1.5
+
+
 def test_hours_in_seconds_since_1970_are_a_tight_cluster(rng):
     hour = 3600.0
     x = np.column_stack([1.7e9 + hour * np.repeat([0.0, 24.0, 96.0], 300), np.zeros(900)])
