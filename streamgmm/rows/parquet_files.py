@@ -179,6 +179,8 @@ def _files_of_folder(filesystem: Any, root: str, path: str) -> list[str]:
         for name, kind in _LAKES.items():
             if name in names[:-1]:
                 raise RowsError(_lake(f"{path}/{'/'.join(names[: names.index(name)])}", kind))
+        if names[-2:-1] == ["metadata"] and names[-1].endswith(".metadata.json"):
+            raise RowsError(_lake("/".join([path, *names[:-2]]), "an Iceberg table"))
         if _COMPANIONS.fullmatch(names[-1]):
             continue
         if any(is_hidden(name) for name in names):

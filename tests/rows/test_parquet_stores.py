@@ -272,9 +272,8 @@ def test_lake_tables_are_refused_by_name(kind, tmp_path):
     for source in sources:
         with pytest.raises(RowsError, match=f"is an? {kind} table.*list of its live files"):
             open_rows(source)
-    if kind != "Iceberg":
-        with pytest.raises(RowsError, match=f"table is an? {kind} table"):
-            open_rows(tmp_path)
+    with pytest.raises(RowsError, match=f"table is an? {kind} table"):
+        open_rows(tmp_path)
     # Those who know which files are alive name them.
     np.testing.assert_array_equal(values(open_rows([table / "day=1" / "x.parquet"])), X)
 
