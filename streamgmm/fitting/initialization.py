@@ -187,9 +187,8 @@ def _responsibilities(
         centers, _ = kmeans_plusplus(x, n_components, sample_weight=sample_weight, random_state=rng)
         return _one_hot(_nearest(x, centers), n_components)
     # Of fewer different rows k-means makes fewer clusters, and warns.
-    k_means = KMeans(_at_most_different(x, n_components), n_init=1, random_state=rng).fit(
-        x, sample_weight=sample_weight
-    )
+    n_clusters = _at_most_different(x, n_components)
+    k_means = KMeans(n_clusters, n_init=1, random_state=rng).fit(x, sample_weight=sample_weight)
     return _one_hot(k_means.labels_, n_components)
 
 

@@ -137,10 +137,22 @@ def by_dask(path, way):
     if way == "from_zarr":
         return da.from_zarr(path)
     if way == "from_array":
-        return 2.0 * da.from_array(zarr.open(path, mode="r"))[:, ::-1]
+        # Zeros would not be zeros any more.
+        return da.from_array(zarr.open(path, mode="r"))[:, ::-1] + da.arange(len(X), chunks=100)[:, np.newaxis]
     import xarray
 
     return xarray.open_zarr(os.path.dirname(path), consolidated=False)["x"]
+
+
+def test_a_store_that_dask_reads_and_that_is_another_one_by_now(tmp_path):
+    """Where it is read by this process for the first time."""
+    array = zarr.create_array(f"{tmp_path}/x.zarr", data=X, chunks=(100, 2), fill_value=1.0)
+    source = da.from_zarr(f"{tmp_path}/x.zarr")
+    del array
+    shutil.rmtree(tmp_path / "x.zarr")
+    zarr.create_array(f"{tmp_path}/x.zarr", data=X, chunks=(100, 2), fill_value=2.0)
+    with pytest.raises(RowsError, match="from which Dask reads, is not the array that was opened"):
+        GaussianMixture(1).fit(source)
 
 
 @pytest.mark.parametrize("way", ["from_zarr", "from_array", "xarray"])
