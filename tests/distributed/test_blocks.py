@@ -146,9 +146,8 @@ def by_dask(path, way):
 
 def test_a_store_that_dask_reads_and_that_is_another_one_by_now(tmp_path):
     """Where it is read by this process for the first time."""
-    array = zarr.create_array(f"{tmp_path}/x.zarr", data=X, chunks=(100, 2), fill_value=1.0)
+    zarr.create_array(f"{tmp_path}/x.zarr", data=X, chunks=(100, 2), fill_value=1.0)
     source = da.from_zarr(f"{tmp_path}/x.zarr")
-    del array
     shutil.rmtree(tmp_path / "x.zarr")
     zarr.create_array(f"{tmp_path}/x.zarr", data=X, chunks=(100, 2), fill_value=2.0)
     with pytest.raises(RowsError, match="from which Dask reads, is not the array that was opened"):
@@ -161,11 +160,12 @@ def test_a_store_that_dask_reads_and_workers_cannot_see(way, tmp_path):
     group = zarr.open_group(tmp_path / "g.zarr", mode="w")
     group.create_array("x", data=X, chunks=(100, 2), dimension_names=("row", "feature"))
     model = GaussianMixture(1).fit(X)
+    # Seen by a link when it is opened, and not when it is read.
     os.rename(tmp_path / "g.zarr", tmp_path / "h.zarr")
     os.symlink(tmp_path / "h.zarr", tmp_path / "g.zarr")
     source = by_dask(f"{tmp_path}/g.zarr/x", way)
     expected = GaussianMixture(1).fit(source)
-    assert np.isfinite(expected.means_).all()
+    np.testing.assert_allclose(expected.means_[0], np.asarray(source).mean(axis=0))
     lazy = model.score_samples(source)
     os.remove(tmp_path / "g.zarr")
     with pytest.raises(RowsError, match="from which Dask reads, is not there for the process"):
@@ -179,6 +179,5 @@ def test_a_store_that_dask_reads_and_workers_cannot_see(way, tmp_path):
 def test_a_relative_store_that_dask_reads_on_workers_elsewhere(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     zarr.create_array("x.zarr", data=X, chunks=(100, 2))
-    for source in (da.from_array(zarr.open("x.zarr", mode="r")), da.from_array(zarr.open("x.zarr", mode="r")) * 2.0):
-        with pytest.raises(RowsError, match="from which Dask reads, is not there for the process"):
-            GaussianMixture(1).fit(source)
+    with pytest.raises(RowsError, match="from which Dask reads, is not there for the process"):
+        GaussianMixture(1).fit(da.from_array(zarr.open("x.zarr", mode="r")))
