@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 
 from streamgmm import GaussianMixture, save
-from streamgmm.patches import PATCH_SHAPE, write_patches
-from streamgmm.plots import save_patch_components
+from streamgmm.datasets.photographs import PATCH_SHAPE, write_patches
+from streamgmm.plots.patches import save_patch_components
 
 
 def main(folder: Path) -> None:

@@ -5,16 +5,16 @@ The public names are loaded when they are first used, so that importing the pack
 
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+from streamgmm._version import __version__ as __version__
 
 _HOMES = {
-    "GaussianMixture": "streamgmm.estimator",
-    "StopReason": "streamgmm.fitting.stopping",
-    "SearchResult": "streamgmm.model_search",
-    "load": "streamgmm.model_file",
-    "save": "streamgmm.model_file",
-    "search": "streamgmm.model_search",
-    "write_predictions": "streamgmm.result_files",
+    "GaussianMixture": "streamgmm.estimators.gaussian_mixture",
+    "StopReason": "streamgmm.em.convergence",
+    "SearchResult": "streamgmm.estimators.search",
+    "load": "streamgmm.export.model_file",
+    "save": "streamgmm.export.model_file",
+    "search": "streamgmm.estimators.search",
+    "write_predictions": "streamgmm.predict.write",
 }
 
 __all__ = [
@@ -30,11 +30,11 @@ __all__ = [
 
 if TYPE_CHECKING:
     from streamgmm import exceptions
-    from streamgmm.estimator import GaussianMixture
-    from streamgmm.fitting.stopping import StopReason
-    from streamgmm.model_file import load, save
-    from streamgmm.model_search import SearchResult, search
-    from streamgmm.result_files import write_predictions
+    from streamgmm.em.convergence import StopReason
+    from streamgmm.estimators.gaussian_mixture import GaussianMixture
+    from streamgmm.estimators.search import SearchResult, search
+    from streamgmm.export.model_file import load, save
+    from streamgmm.predict.write import write_predictions
 
 
 def __getattr__(name: str) -> Any:

@@ -6,15 +6,15 @@ arguments at once may overwrite each other's, so this is not only about the time
 
 import numpy as np
 
-from streamgmm.mixture.e_step import PassModel, e_step, evaluate
-from streamgmm.mixture.families import FAMILIES
-from streamgmm.mixture.parameters import MixtureParameters
-from streamgmm.mixture.precision import Kernel
+from streamgmm.gaussian.covariances import FAMILIES
+from streamgmm.gaussian.e_step import PassModel, e_step, evaluate
+from streamgmm.gaussian.parameters import MixtureParameters
+from streamgmm.gaussian.precision import Kernel
 
 
 def compile_kernels():
     """Compile the kernels for the kinds of rows that most tests have: float64, read-only, float32."""
-    from streamgmm.mixture import kernels
+    from streamgmm.gaussian import kernels
 
     x = np.random.default_rng(0).normal(size=(8, 2))
     parameters = MixtureParameters.from_covariances(

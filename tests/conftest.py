@@ -11,6 +11,8 @@ import hypothesis
 import numpy as np
 import pytest
 
+from tests.helpers import FAMILY_NAMES, clusters
+
 # How long an example takes says little where other tests run beside it.
 hypothesis.settings.register_profile(
     "streamgmm",
@@ -56,9 +58,6 @@ def _kernels_compiled_once(tmp_path_factory):
         compile_once(tmp_path_factory.getbasetemp().parent / "kernels.lock")
 
 
-FAMILY_NAMES = ("full", "tied", "diag", "spherical")
-
-
 @pytest.fixture(autouse=True)
 def _synchronous_dask():
     with dask.config.set(scheduler="synchronous"):
@@ -75,30 +74,6 @@ def rng():
     return np.random.default_rng(20260101)
 
 
-def clusters(rng, n_rows=3000, n_features=3, n_components=3, spread=5.0):
-    """Rows of a mixture of full covariances, in random order."""
-    centers = rng.normal(size=(n_components, n_features)) * spread
-    labels = rng.integers(n_components, size=n_rows)
-    factors = np.eye(n_features) + 0.4 * rng.normal(size=(n_components, n_features, n_features))
-    return centers[labels] + np.einsum("nij,nj->ni", factors[labels], rng.normal(size=(n_rows, n_features)))
-
-
 @pytest.fixture
 def x(rng):
     return clusters(rng)
-
-
-def a_start(x, n_components, covariance_type, rng):
-    """weights_init, means_init, precisions_init somewhere near the data."""
-    n_features = x.shape[1]
-    variances = x.var(axis=0)
-    precisions = {
-        "full": np.tile(np.diag(1.0 / variances), (n_components, 1, 1)),
-        "tied": np.diag(1.0 / variances),
-        "diag": np.tile(1.0 / variances, (n_components, 1)),
-        "spherical": np.full(n_components, 1.0 / variances.mean()),
-    }[covariance_type]
-    weights = rng.uniform(0.5, 1.5, n_components)
-    means = x[rng.choice(len(x), n_components, replace=False)]
-    assert means.shape == (n_components, n_features)
-    return {"weights_init": weights / weights.sum(), "means_init": means, "precisions_init": precisions}

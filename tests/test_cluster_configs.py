@@ -16,7 +16,7 @@ import distributed
 import pytest
 import yaml
 
-from streamgmm.retries import DEFAULTS as OURS
+from streamgmm.storage.retries import DEFAULTS as OURS
 
 ROOT = Path(__file__).parent.parent
 CONFIGS = ROOT / "cluster_configs"

@@ -20,8 +20,8 @@ def demo(n_components: int, folder: str | None) -> None:
     import time
 
     from streamgmm import GaussianMixture, save
-    from streamgmm.patches import PATCH_SHAPE, write_patches
-    from streamgmm.plots import save_patch_components
+    from streamgmm.datasets.photographs import PATCH_SHAPE, write_patches
+    from streamgmm.plots.patches import save_patch_components
 
     if folder is None:
         folder = tempfile.mkdtemp(prefix="streamgmm-demo-")

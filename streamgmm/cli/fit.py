@@ -61,8 +61,8 @@ def fit(
     Example: streamgmm fit rows.zarr --components 16 --output model.safetensors --checkpoint rows.checkpoint
     """
     from streamgmm import GaussianMixture, save
-    from streamgmm.rows.outputs import check_output
-    from streamgmm.rows.places import InUse, check_apart, places_of
+    from streamgmm.storage.outputs import check_output
+    from streamgmm.storage.places import InUse, check_apart, places_of
 
     # Known before the hours of a fit, not after.
     check_apart(

@@ -7,7 +7,7 @@ from importlib import import_module
 
 import click
 
-import streamgmm
+from streamgmm._version import __version__
 from streamgmm.exceptions import StreamGMMError
 
 #: The commands, each in the module of its name, and their one-line help.
@@ -52,7 +52,7 @@ class _LazyGroup(click.Group):
 
 
 @click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
-@click.version_option(streamgmm.__version__, prog_name="streamgmm")
+@click.version_option(__version__, prog_name="streamgmm")
 def main() -> None:
     """Gaussian mixtures for data that does not fit in memory.
 

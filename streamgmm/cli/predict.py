@@ -37,8 +37,8 @@ def predict(
     Example: streamgmm predict model.safetensors rows.zarr --output labels.zarr
     """
     from streamgmm import load, write_predictions
-    from streamgmm.rows.places import InUse, check_apart, places_of
-    from streamgmm.rows.results import check_result_place
+    from streamgmm.predict.stores import check_result_place
+    from streamgmm.storage.places import InUse, check_apart, places_of
 
     if proba and log_density:
         raise InputError("--proba and --log-density exclude each other: run the command once for each")

@@ -78,8 +78,8 @@ def select(
     Example: streamgmm select rows.zarr --components 1:20 --criterion bic
     """
     from streamgmm import save, search
-    from streamgmm.rows.outputs import check_output
-    from streamgmm.rows.places import InUse, check_apart, places_of
+    from streamgmm.storage.outputs import check_output
+    from streamgmm.storage.places import InUse, check_apart, places_of
 
     if output is not None:
         check_apart(output, InUse("the rows", places_of(source)))

@@ -1,1 +1,1 @@
-"""Fitting: the survey of the rows, the starts, EM, the rule that stops it."""
+"""A whole fit: settings, plan, preparation, start, EM, report; and the selection among many."""

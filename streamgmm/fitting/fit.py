@@ -8,24 +8,25 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import count
 
-from streamgmm.blas import one_blas_thread
+from streamgmm.checkpoint.checkpoint import Checkpoint, Progress
+from streamgmm.components.rare import challenger
+from streamgmm.em import iteration as em
+from streamgmm.em.candidates import Candidate, ReadTogether, best_of, run_together
+from streamgmm.em.convergence import StopReason
+from streamgmm.em.passes import PassOutcome, UnlikelyRows, read_models
+from streamgmm.em.state import Problem, State
 from streamgmm.exceptions import ComponentWarning
-from streamgmm.fitting import em
-from streamgmm.fitting.checkpoint import Checkpoint, Progress
-from streamgmm.fitting.e_step_pass import PassOutcome, UnlikelyRows, read_models
-from streamgmm.fitting.planning import placed
-from streamgmm.fitting.preparation import Preparation, Settings, prepare
-from streamgmm.fitting.rare import challenger
+from streamgmm.execution.blas import one_blas_thread
+from streamgmm.execution.passes import PassCost
+from streamgmm.fitting.prepare import Preparation, prepare
+from streamgmm.fitting.probe import placed
 from streamgmm.fitting.report import FitReport, reported
+from streamgmm.fitting.settings import Settings
 from streamgmm.fitting.starts import find_starts
-from streamgmm.fitting.state import Problem, State
-from streamgmm.fitting.stopping import StopReason
-from streamgmm.fitting.survey import PartsOf
-from streamgmm.fitting.together import Candidate, ReadTogether, best_of, run_together
-from streamgmm.mixture.e_step import PassModel
-from streamgmm.mixture.parameters import MixtureParameters
-from streamgmm.passes import PassCost
-from streamgmm.rows.base import Rows
+from streamgmm.gaussian.e_step import PassModel
+from streamgmm.gaussian.parameters import MixtureParameters
+from streamgmm.initialization.survey import PartsOf
+from streamgmm.sources.base import Rows
 
 
 @dataclass(frozen=True)
@@ -72,14 +73,11 @@ def fit(
                 settings = replace(settings, seed=checkpoint.seed)
             prepared = prepare(rows, [settings], None if checkpoint is None else checkpoint.parts)
             if checkpoint is not None:
-                checkpoint.keep_start(prepared, settings.seed)
+                checkpoint.keep_start(prepared.as_start(settings.seed))
         else:
             settings = replace(settings, seed=start.seed)
             # The checkpoint was made of rows of this version, or it would have been refused.
-            version = rows.stored_version()
-            prepared = Preparation(
-                rows, start.surveyed, start.sample, start.complete, start.cost, settings.missing, version
-            )
+            prepared = Preparation.from_start(start, rows, settings.missing)
         progress = None if checkpoint is None else checkpoint.progress
         if progress is None:
             problem, starts = find_starts(prepared, settings, prepared.sample)
@@ -87,14 +85,14 @@ def fit(
             if checkpoint is not None:
                 checkpoint.keep_progress(progress)
         else:
-            problem = prepared.problem(settings, progress.target)
+            problem = prepared.problem(settings, progress.m_step)
         return polished(prepared, problem, settings, progress, began, callback, checkpoint)
 
 
 def begun(prepared: Preparation, problem: Problem, starts: Sequence[MixtureParameters]) -> Progress:
     """Return where a fit stands that has been started."""
     states = tuple(em.init(parameters) for parameters in starts)
-    return Progress(states, 0, (prepared.cost,), problem.regularization.target)
+    return Progress(states, 0, (prepared.cost,), problem.m_step)
 
 
 def polished(
@@ -137,7 +135,7 @@ def polished(
                     tuple(fit.state for fit in fits if not fit.dropped),
                     next(n_readings),
                     tuple(costs),
-                    problem.regularization.target,
+                    problem.m_step,
                 )
             )
         if callback is not None:
@@ -165,7 +163,7 @@ def polished(
         )
     report = reported(
         state,
-        regularised=problem.regularization.shares(state.safe, prepared.surveyed.sum_weight),
+        regularized=problem.m_step.regularized_shares(state.safe, prepared.surveyed.sum_weight),
         tol=settings.tol,
         sample_size=len(prepared.sample),
         in_memory=prepared.complete,

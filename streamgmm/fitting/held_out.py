@@ -14,12 +14,12 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from streamgmm.em.passes import EStepFunction, PassOutcome, RowsInMemory
 from streamgmm.exceptions import InputError
-from streamgmm.fitting.e_step_pass import EStepLeaf, PassOutcome, RowsInMemory
-from streamgmm.fitting.sampling import hashed, row_keys
-from streamgmm.mixture.arrays import Floats, Rows
-from streamgmm.mixture.e_step import PassModel, evaluate
-from streamgmm.rows.base import Block
+from streamgmm.gaussian.e_step import PassModel, evaluate
+from streamgmm.initialization.sampling import hashed, row_keys
+from streamgmm.sources.base import Block
+from streamgmm.typing import Floats, Rows
 
 #: Rows are held out by value where the effective number of different ones that this gives is as large as this, or where
 #: a row stands for so few in the mean.
@@ -162,7 +162,7 @@ def check_enough(description: str, n_rows: float, share: float) -> None:
 
 
 @dataclass(frozen=True)
-class SelectionLeaf:
+class SelectionFunction:
     """The leaf of a pass: statistics of the rows to fit, log-densities of those held out."""
 
     split: Split
@@ -172,7 +172,7 @@ class SelectionLeaf:
         for block in blocks:
             weight = np.ones(len(block.x)) if block.sample_weight is None else block.sample_weight.astype(np.float64)
             held = self.split.held_weight(block.x, weight, block.start)
-            outcome = EStepLeaf()([Block(block.x, weight - held, block.start)], models)
+            outcome = EStepFunction()([Block(block.x, weight - held, block.start)], models)
             some = held > 0.0
             one = SelectionOutcome(
                 outcome.statistics,

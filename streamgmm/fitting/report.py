@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from streamgmm.fitting.state import State
-from streamgmm.fitting.stopping import StopReason
-from streamgmm.mixture.arrays import Floats
-from streamgmm.passes import PassCost
+from streamgmm.em.convergence import StopReason
+from streamgmm.em.state import State
+from streamgmm.execution.passes import PassCost
+from streamgmm.typing import Floats
 
 #: The share of a variance above which regularisation is reported, and how many components are named.
 _NOTICED, _MOST_NAMED = 0.01, 5
@@ -63,7 +63,7 @@ class FitReport:
         The distance at which the fit was to stop.
     smallest_weight : float
         Mixing proportion of the smallest component.
-    regularised : tuple of (int, float)
+    regularized : tuple of (int, float)
         The components of whose variance, in some direction, more than 1 % is regularisation, and that share of it.
     stop_reason : StopReason
     iterations : tuple of PassReport
@@ -82,7 +82,7 @@ class FitReport:
     gap: float
     tol: float
     smallest_weight: float
-    regularised: tuple[tuple[int, float], ...]
+    regularized: tuple[tuple[int, float], ...]
     stop_reason: StopReason
     iterations: tuple[PassReport, ...]
 
@@ -96,7 +96,7 @@ class FitReport:
             f"reading, {self.seconds_computing:.2f} computing), the rest on {where}",
             f"smallest   component has {self.smallest_weight:.2%} of the rows",
             f"rejected   {self.n_rejected} of {len(self.iterations)} steps",
-            *([f"widened    {self._widened()}"] if self.regularised else []),
+            *([f"widened    {self._widened()}"] if self.regularized else []),
             "",
             f"{'iteration':>9}  {'step':<10}{'kernel':<9}{'nats per row':>16}",
         ]
@@ -107,7 +107,7 @@ class FitReport:
 
     def _widened(self) -> str:
         """Name the components that regularisation has changed, the most changed first."""
-        most = sorted(self.regularised, key=lambda one: -one[1])
+        most = sorted(self.regularized, key=lambda one: -one[1])
         named = ", ".join(f"{component} ({share:.0%})" for component, share in most[:_MOST_NAMED])
         more = f" and {len(most) - _MOST_NAMED} more" if len(most) > _MOST_NAMED else ""
         return f"components {named}{more}: the share of a variance that is regularisation (reg_covar)"
@@ -116,7 +116,7 @@ class FitReport:
 def reported(
     state: State,
     *,
-    regularised: Floats,
+    regularized: Floats,
     tol: float,
     sample_size: int,
     in_memory: bool,
@@ -146,7 +146,7 @@ def reported(
         gap=state.gap,
         tol=tol,
         smallest_weight=float(state.safe.weights.min()),
-        regularised=tuple((k, float(share)) for k, share in enumerate(regularised) if share > _NOTICED),
+        regularized=tuple((k, float(share)) for k, share in enumerate(regularized) if share > _NOTICED),
         stop_reason=state.stop_reason,
         iterations=iterations,
     )

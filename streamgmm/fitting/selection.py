@@ -15,21 +15,22 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from streamgmm.blas import one_blas_thread
-from streamgmm.fitting import em
-from streamgmm.fitting.checkpoint import Progress
-from streamgmm.fitting.e_step_pass import PassOutcome
+from streamgmm.checkpoint.checkpoint import Progress
+from streamgmm.em import iteration as em
+from streamgmm.em.candidates import ByBound, Candidate, ReadTogether, best_of, run_together
+from streamgmm.em.convergence import StopReason
+from streamgmm.em.passes import PassOutcome
+from streamgmm.em.state import Problem, Step
+from streamgmm.execution.blas import one_blas_thread
+from streamgmm.execution.passes import PassCost, run_measured_pass
 from streamgmm.fitting.fit import FitResult, polished
-from streamgmm.fitting.held_out import HeldOut, SelectionLeaf, SelectionOutcome, Split, check_enough
-from streamgmm.fitting.planning import placed
-from streamgmm.fitting.preparation import Preparation, Settings, prepare
+from streamgmm.fitting.held_out import HeldOut, SelectionFunction, SelectionOutcome, Split, check_enough
+from streamgmm.fitting.prepare import Preparation, prepare
+from streamgmm.fitting.probe import placed
+from streamgmm.fitting.settings import Settings
 from streamgmm.fitting.starts import find_starts
-from streamgmm.fitting.state import Problem, Step
-from streamgmm.fitting.stopping import StopReason
-from streamgmm.fitting.together import ByBound, Candidate, ReadTogether, best_of, run_together
-from streamgmm.mixture.e_step import PassModel
-from streamgmm.passes import PassCost, run_measured_pass
-from streamgmm.rows.base import Rows
+from streamgmm.gaussian.e_step import PassModel
+from streamgmm.sources.base import Rows
 
 #: What models can be compared by.
 CRITERIA = ("bic", "aic", "icl", "held_out")
@@ -135,7 +136,7 @@ def _select(
     costs = [prepared.cost]
     fits = _begun(prepared, candidates, split)
     comparison = ByCriterion(criterion, [{} for _ in fits])
-    read = _reader(prepared, SelectionLeaf(split), costs)
+    read = _reader(prepared, SelectionFunction(split), costs)
     tol, max_iter = candidates[0].tol, candidates[0].max_iter
     # Where no rows are read any more, every candidate is fitted to its end.
     patient = prepared.complete
@@ -165,8 +166,7 @@ def _select(
         for at, settings, one in zip(shown, candidates, seen, strict=True)
     )
     winner = fits[shown[best]]
-    target = winner.problem.regularization.target
-    progress = Progress((em.init(winner.state.safe),), 0, tuple(costs), target)
+    progress = Progress((em.init(winner.state.safe),), 0, tuple(costs), winner.problem.m_step)
     # Of the components that were lost already nobody need be warned: the result says how many there are.
     settings = replace(candidates[best], n_components=winner.state.safe.n_components)
     return Selection(compared, best, polished(prepared, winner.problem, settings, progress, began))
@@ -183,7 +183,7 @@ def _begun(prepared: Preparation, candidates: Sequence[Settings], split: Split) 
     return fits
 
 
-def _reader(prepared: Preparation, leaf: SelectionLeaf, costs: list[PassCost]) -> ReadTogether:
+def _reader(prepared: Preparation, leaf: SelectionFunction, costs: list[PassCost]) -> ReadTogether:
     def read(models: tuple[PassModel, ...]) -> SelectionOutcome:
         outcome: SelectionOutcome
         outcome, cost = run_measured_pass(prepared.source, leaf, models)

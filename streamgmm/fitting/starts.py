@@ -6,14 +6,16 @@ from dataclasses import replace
 
 from scipy import linalg
 
+from streamgmm.em.passes import RowsInMemory
+from streamgmm.em.state import Problem
 from streamgmm.exceptions import SingularCovarianceError
-from streamgmm.fitting.e_step_pass import RowsInMemory
-from streamgmm.fitting.preparation import Preparation, Settings
-from streamgmm.fitting.sample_start import Search, best_starts, converge_on_sample, grow_on_sample
-from streamgmm.fitting.state import Problem
-from streamgmm.fitting.target import shrinkage_target
-from streamgmm.mixture.arrays import Floats
-from streamgmm.mixture.parameters import MixtureParameters
+from streamgmm.fitting.prepare import Preparation
+from streamgmm.fitting.settings import Settings
+from streamgmm.gaussian.parameters import MixtureParameters
+from streamgmm.gaussian.regularization import PenalizedMStep
+from streamgmm.initialization.search import Search, best_starts, converge_on_sample, grow_on_sample
+from streamgmm.initialization.target import shrinkage_target
+from streamgmm.typing import Floats
 
 #: Targets that are tried at most: each is found with the one before it, beginning with the data's covariance.
 _MOST_TARGETS = 8
@@ -48,7 +50,7 @@ def find_starts(
     if not automatic:
         return search.problem, starts
     settled = _with_settled_target(search, starts[0])
-    blurred = settled is not search and _most_regularised(search, starts[0]) > _BLURRED
+    blurred = settled is not search and _most_regularized(search, starts[0]) > _BLURRED
     if blurred and search.looks_for_the_start:
         search = replace(settled, grown=None)
         starts = best_starts(search)
@@ -58,36 +60,44 @@ def find_starts(
 
 def _with_settled_target(search: Search, beginning: MixtureParameters) -> Search:
     """Return a search with the target of the mixture that is found with it; itself where its own will do."""
-    target = _settled(search, beginning)
-    if target is None:
-        return search
-    regularization = replace(search.problem.regularization, target=target)
-    return replace(search, problem=replace(search.problem, regularization=regularization))
+    target = _settle_target(search, beginning)
+    return search if target is None else _with_target(search, target)
 
 
-def _settled(search: Search, beginning: MixtureParameters) -> Floats | None:
+def _settle_target(search: Search, beginning: MixtureParameters) -> Floats | None:
     """Return a target that is that of the mixture found with it; None where the one of the search will do."""
     target: Floats | None = None
-    if _most_regularised(search, beginning) <= _UNNOTICED:
+    if _most_regularized(search, beginning) <= _UNNOTICED:
         return None
     for _ in range(_MOST_TARGETS):
         try:
             state, rows = converge_on_sample(search, beginning)
         except SingularCovarianceError:
             break
-        if _most_regularised(search, state.safe) <= _UNNOTICED:
+        if _most_regularized(search, state.safe) <= _UNNOTICED:
             break
-        before = search.problem.regularization
         found = shrinkage_target(search.problem, state.safe, rows)
-        smallest, largest = _ratios(found, before.target)
+        smallest, largest = _ratios(found, _penalized(search).target)
         if smallest > 1.0 / _SETTLED and largest < _SETTLED:
             break
         target, beginning = found, state.safe
-        search = replace(search, problem=replace(search.problem, regularization=replace(before, target=found)))
+        search = _with_target(search, found)
         if largest >= _SETTLED:
             # The evidence for the target before was gone with that target: it came from what it made of a component.
             break
     return target
+
+
+def _penalized(search: Search) -> PenalizedMStep:
+    """Return the M-step of ``reg_covar="auto"``."""
+    m_step = search.problem.m_step
+    assert isinstance(m_step, PenalizedMStep)
+    return m_step
+
+
+def _with_target(search: Search, target: Floats) -> Search:
+    m_step = replace(_penalized(search), target=target)
+    return replace(search, problem=replace(search.problem, m_step=m_step))
 
 
 def _ratios(target: Floats, before: Floats) -> tuple[float, float]:
@@ -96,5 +106,5 @@ def _ratios(target: Floats, before: Floats) -> tuple[float, float]:
     return float(ratios.min()), float(ratios.max())
 
 
-def _most_regularised(search: Search, parameters: MixtureParameters) -> float:
-    return float(search.problem.regularization.shares(parameters, search.sum_weight).max())
+def _most_regularized(search: Search, parameters: MixtureParameters) -> float:
+    return float(search.problem.m_step.regularized_shares(parameters, search.sum_weight).max())

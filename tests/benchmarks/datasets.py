@@ -49,7 +49,7 @@ def falling_weights(n: int, ratio: float) -> np.ndarray:
 
 
 def patches(height: int) -> np.ndarray:
-    from streamgmm.patches import patches as strips
+    from streamgmm.datasets.photographs import patches as strips
 
     return np.concatenate(list(strips((height, height))))
 

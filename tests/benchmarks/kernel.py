@@ -23,10 +23,10 @@ import numpy as np
 from sklearn.mixture import GaussianMixture as Reference
 from threadpoolctl import threadpool_limits
 
-from streamgmm.mixture.e_step import PassModel, e_step
-from streamgmm.mixture.families import FAMILIES
-from streamgmm.mixture.parameters import MixtureParameters
-from streamgmm.mixture.precision import Kernel
+from streamgmm.gaussian.covariances import FAMILIES
+from streamgmm.gaussian.e_step import PassModel, e_step
+from streamgmm.gaussian.parameters import MixtureParameters
+from streamgmm.gaussian.precision import Kernel
 
 SHAPES = ((2, 5), (4, 8), (16, 16), (32, 32), (64, 32))
 

@@ -21,15 +21,15 @@ from functools import cache
 import numpy as np
 
 from streamgmm import GaussianMixture
-from streamgmm.cluster import active_client, workers_of
-from streamgmm.fitting.e_step_pass import read_models
-from streamgmm.graphs import guided
-from streamgmm.mixture.e_step import PassModel, e_step
-from streamgmm.mixture.precision import Kernel
-from streamgmm.passes import run_pass
-from streamgmm.rows.base import Block, Rows
-from streamgmm.rows.open import open_rows
-from streamgmm.rows.sending import task_of
+from streamgmm.em.passes import read_models
+from streamgmm.execution.broadcast import broadcast_task
+from streamgmm.execution.cluster import active_client, workers_of
+from streamgmm.execution.graph import guided
+from streamgmm.execution.passes import run_pass
+from streamgmm.gaussian.e_step import PassModel, e_step
+from streamgmm.gaussian.precision import Kernel
+from streamgmm.sources.base import Block, Rows
+from streamgmm.sources.open import open_rows
 
 CHUNK_BYTES = 16 * 2**20
 
@@ -71,7 +71,7 @@ def write_store(path: str, kind: str, n_bytes: int, n_features: int) -> int:
 
 def only_read(blocks: Iterable[Block], _: object) -> float:
     # Imported here: as a command, this module is sent to workers by value, and what threads share can't be.
-    from streamgmm.allocation import freed_memory_kept
+    from streamgmm.execution.malloc import freed_memory_kept
 
     with freed_memory_kept():  # as an E-step does
         return sum(float(block.x[0, 0]) for block in blocks)
@@ -109,7 +109,7 @@ def compute_alone(rows: Rows, model: PassModel) -> None:
     client = active_client()
     assert client is not None
     bundles = guided(range(rows.n_tasks), workers_of(client).n_threads)
-    task = task_of(only_compute, model, n_tasks=len(bundles))
+    task = broadcast_task(only_compute, model, n_tasks=len(bundles))
     dask.compute(*(task([n_rows[number] for number in bundle]) for bundle in bundles))
 
 

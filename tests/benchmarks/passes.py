@@ -26,13 +26,13 @@ from unittest import mock
 import numpy as np
 
 from streamgmm import GaussianMixture
-from streamgmm.fitting import preparation
-from streamgmm.fitting.state import State
-from streamgmm.mixture.families import FAMILIES
-from streamgmm.mixture.parameters import MixtureParameters
-from streamgmm.mixture.regularization import Regularization
-from streamgmm.predictions import log_likelihood
-from streamgmm.rows.open import open_rows
+from streamgmm.em.state import State
+from streamgmm.fitting import prepare as preparation
+from streamgmm.gaussian.covariances import FAMILIES
+from streamgmm.gaussian.parameters import MixtureParameters
+from streamgmm.gaussian.regularization import PenalizedMStep
+from streamgmm.predict.evaluate import log_likelihood
+from streamgmm.sources.open import open_rows
 from tests.benchmarks.datasets import DATA_SETS, DataSet, chosen
 
 GAPS = (1e-4, 1e-6)
@@ -67,7 +67,7 @@ def objective(data: DataSet, x: np.ndarray, in_frame: MixtureParameters) -> floa
     wide = x.astype(np.float64)
     frame = family.frame(wide.mean(axis=0), np.cov(wide.T, bias=True))
     found = log_likelihood(open_rows(x), in_frame.to_data(frame), missing="raise")
-    return found.mean - Regularization.automatic(in_frame.family, frame, len(x)).penalty(in_frame) / len(x)
+    return found.mean - PenalizedMStep.automatic(in_frame.family, frame, len(x)).penalty(in_frame) / len(x)
 
 
 def passes_to(found: list[float], optimum: float, gap: float) -> int | None:

@@ -27,13 +27,13 @@ import numpy as np
 import psutil
 
 from streamgmm import GaussianMixture
-from streamgmm.fitting.e_step_pass import read_models
-from streamgmm.mixture.e_step import PassModel
-from streamgmm.mixture.precision import Kernel
-from streamgmm.passes import run_pass
-from streamgmm.rows.arrays import NpyRows
-from streamgmm.rows.base import Block, RandomAccessRows, RowRange
-from streamgmm.rows.open import open_rows
+from streamgmm.em.passes import read_models
+from streamgmm.execution.passes import run_pass
+from streamgmm.gaussian.e_step import PassModel
+from streamgmm.gaussian.precision import Kernel
+from streamgmm.sources.base import Block, RandomAccessRows, RowRange
+from streamgmm.sources.numpy_arrays import NpyRows
+from streamgmm.sources.open import open_rows
 from tests.benchmarks.outofcore import compute_alone, median_of, only_read, peak_memory, write_store
 
 PARTS = ("workers", "tasks", "memory", "reading")

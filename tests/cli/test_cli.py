@@ -11,7 +11,7 @@ from click.testing import CliRunner
 
 from streamgmm import load
 from streamgmm.cli.main import main
-from tests.rows.test_sources import bad_inputs
+from tests.helpers import bad_inputs
 
 
 def run(*arguments, code=0):

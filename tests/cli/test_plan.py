@@ -7,8 +7,8 @@ import pytest
 from click.testing import CliRunner
 
 from streamgmm.cli.main import main
-from streamgmm.fitting import planning
-from streamgmm.rows.plan import Machine
+from streamgmm.fitting import probe as planning
+from streamgmm.fitting.plan import Machine
 
 
 @pytest.fixture

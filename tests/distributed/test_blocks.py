@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 import zarr
 
-from streamgmm import GaussianMixture, cluster
+from streamgmm import GaussianMixture
 from streamgmm.exceptions import RowsError
+from streamgmm.execution import cluster
 
 pytestmark = [
     pytest.mark.distributed,

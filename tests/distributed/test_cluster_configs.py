@@ -15,8 +15,8 @@ import pytest
 import zarr
 
 import streamgmm
-from tests.conftest import clusters
 from tests.distributed.processes import free_port, kill_tree
+from tests.helpers import clusters
 from tests.test_cluster_configs import CONFIGS
 
 pytestmark = [pytest.mark.distributed, pytest.mark.filterwarnings("ignore::ResourceWarning")]

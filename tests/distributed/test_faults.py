@@ -15,8 +15,8 @@ import zarr
 
 from streamgmm import GaussianMixture, save
 from streamgmm.exceptions import ClusterError, DataChangedError, RowsError
-from tests.conftest import clusters
 from tests.distributed.processes import Cluster, Wire, kill_tree, processes_of, wait_until, worker_of
+from tests.helpers import clusters
 
 pytestmark = [
     pytest.mark.distributed,

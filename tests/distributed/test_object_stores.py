@@ -17,7 +17,8 @@ import zarr
 import streamgmm
 from streamgmm import GaussianMixture
 from streamgmm.exceptions import DataChangedError, OutputExistsError, RowsError
-from tests.conftest import clusters
+from streamgmm.execution.tasks import tasks_of
+from tests.helpers import clusters
 
 pytestmark = [
     pytest.mark.distributed,
@@ -205,12 +206,12 @@ def test_no_credentials_in_the_graph(x):
 
     import cloudpickle
 
-    from streamgmm.rows.open import open_rows
+    from streamgmm.sources.open import open_rows
     from tests.distributed.object_store import SECRET_KEY
 
     for kind in ("zarr", "parquet", "npy"):
         rows = open_rows(put(x, kind, BUCKET))
-        graph = [dict(leaf.__dask_graph__()) for leaf in rows.leaves(print, 1)]
+        graph = [dict(leaf.__dask_graph__()) for leaf in tasks_of(rows).for_parts(print, 1)]
         assert SECRET_KEY.encode() not in cloudpickle.dumps(graph)
         assert SECRET_KEY.encode() not in pickle.dumps(rows)
         assert SECRET_KEY not in json.dumps(rows.fingerprint())

@@ -1,0 +1,1 @@
+"""Expectation-maximisation: the iteration, its state, when it stops, and what makes it take fewer passes."""

@@ -1,0 +1,1 @@
+"""What users call: the estimator, and the search for the number of components."""

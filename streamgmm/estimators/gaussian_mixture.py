@@ -1,0 +1,627 @@
+"""`GaussianMixture`: validate, call fitting, set attributes."""
+
+from __future__ import annotations
+
+import numbers
+import os
+import warnings
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import TYPE_CHECKING, Any, Self, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+from sklearn.base import BaseEstimator, DensityMixin, clone
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.utils import check_random_state
+from sklearn.utils.validation import check_array, check_is_fitted
+
+from streamgmm.checkpoint.checkpoint import RESUME, Checkpoint, open_checkpoint
+from streamgmm.em.convergence import StopReason
+from streamgmm.em.state import State
+from streamgmm.estimators.progress import reporter
+from streamgmm.exceptions import InputError, RowsError
+from streamgmm.execution.memory import parse_memory_limit
+from streamgmm.fitting.fit import FitResult, fit
+from streamgmm.fitting.plan import Plan
+from streamgmm.fitting.probe import planned, probed
+from streamgmm.fitting.settings import Settings
+from streamgmm.gaussian.covariances import FAMILIES
+from streamgmm.gaussian.parameters import MixtureParameters
+from streamgmm.initialization.seeding import INIT_PARAMS, GivenStart
+from streamgmm.predict.evaluate import LogLikelihood, log_likelihood, predict
+from streamgmm.sources.base import Rows
+from streamgmm.sources.open import is_stored, is_table, open_rows
+from streamgmm.sources.schema import FeatureSchema
+from streamgmm.sources.unwrapping import unwrapped, without_masks
+from streamgmm.storage.places import InUse, Place, check_checkpoint_apart, places_of
+from streamgmm.typing import Floats, Integers
+
+if TYPE_CHECKING:
+    import dask.array as da
+
+    Result: TypeAlias = npt.NDArray[Any] | da.Array
+
+_MISSING = ("raise", "drop")
+
+
+class GaussianMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
+    """A Gaussian mixture, fitted by expectation-maximisation to any number of rows.
+
+    Names and meanings are those of `sklearn.mixture.GaussianMixture`. What differs: the rows may be larger than memory
+    (a Dask array or DataFrame, a `zarr.Array`, or the path of a Zarr store, of Parquet files or of a .npy file), they
+    may have weights, and `tol` and `reg_covar` have other defaults.
+
+    Parameters
+    ----------
+    n_components : int, default=1
+        Number of components.
+    covariance_type : {"full", "tied", "diag", "spherical"}, default="full"
+        A covariance matrix for each component, one for all, one variance per component and feature, or one per
+        component.
+    tol : float, default=1e-6
+        EM stops when the estimated distance of the mean log-likelihood to its optimum is under this, in nats per row.
+        With 0 it runs all `max_iter` iterations.
+    reg_covar : float or "auto", default="auto"
+        What keeps covariances regular. A number is added to their diagonals, in the data's units squared, as in
+        scikit-learn; 0 adds nothing. "auto" is a penalty that draws each covariance towards the harmonic mean of those
+        within the components, as the search on the sample finds them, with the weight of 2 / sqrt(rows) rows [1]_: it
+        does not depend on units, vanishes as rows are added, and leaves clusters as tight as they are. Components of
+        few rows, or of equal ones, are drawn towards the pooled covariance within components; `fit_report_` names those
+        of whose variance it makes up more than 1 %. Where there are fewer than two rows for each feature, covariances
+        are drawn towards a diagonal one with as many rows as are lacking.
+    max_iter : int, default=200
+        Most iterations of EM. Each reads all rows once. With 0, as in scikit-learn, the start is the fit, without a
+        warning: `n_iter_` is 0, `converged_` False, and `lower_bound_` minus infinity, since none was computed.
+    n_init : int, default=1
+        Number of restarts. "sample" searches so often; other starts are each run on a sample of the rows, and the best
+        goes on. Where the sample can't tell the best apart, they go on together and share the readings. What
+        ``n_init=1`` would start from is always among them: more restarts never end lower.
+    init_params : {"sample", "k-means++", "kmeans", "random", "random_from_data"}, default="sample"
+        How the start is made, from a sample of the rows. "sample" searches for the optimum of the sample: a mixture
+        grown by splitting components, many seeds in short runs of which the best go on, and, where these don't agree,
+        mixtures grown again and components relocated where that raises the likelihood. The others are one seed:
+        components around centres that k-means++ draws, from a whole k-means, of random responsibilities, or around
+        random rows. Distances are in standard deviations of each feature (in the data's units if "spherical").
+    accelerate : bool or "auto", default="auto"
+        Whether to go further than EM does from one reading to the next: by EM on the sample, corrected to the full
+        data, and Anderson's extrapolation. A step that lowers the likelihood is taken back. False is EM as in the
+        textbook.
+        "auto" is True, but for ``tol=0``, which asks for a number of iterations and not for convergence.
+    weights_init : array-like of shape (n_components,), default=None
+        Mixing proportions to start from.
+    means_init : array-like of shape (n_components, n_features), default=None
+        Means to start from.
+    precisions_init : array-like, default=None
+        Inverse covariances to start from, in the shape of `precisions_`.
+    random_state : int, RandomState instance or None, default=None
+        Where the sample, the starts and `sample` get their randomness from. An int gives the same fit every time, on
+        any scheduler and any number of workers.
+    warm_start : bool, default=False
+        Whether `fit` starts from the parameters of the fit before, where there was one.
+    verbose : int, default=0
+        1 for a progress bar on a terminal and a line per iteration elsewhere, 2 for lines everywhere; on standard
+        error.
+    verbose_interval : int, default=1
+        Iterations between the lines.
+    missing : {"raise", "drop"}, default="raise"
+        What to do with rows that have a NaN, an infinity or a masked entry: raise `MissingValuesError`, or leave them
+        out.
+    memory_limit : int or str, default=None
+        Memory that a process may use for rows, in bytes or as in "2GB": the rows are read in smaller pieces where that
+        is needed, and data whose chunks can't be read within it is refused. None reads pieces of 64 MiB.
+    persist : bool or "auto", default="auto"
+        Whether the rows stay in memory after the first reading, with the workers that have read them. "auto" is True on
+        a cluster whose workers have twice as much memory free. The fit is the same to the last bit.
+    checkpoint : str or path, default=None
+        A folder, or the URL of one in an object store, in which `fit` keeps what it has come to after each reading: a
+        run that is stopped, however, goes on from there, to the same bits as one that was not. One run at a time.
+    resume : {"auto", "must", "never"}, default="auto"
+        Whether to go on from what is in `checkpoint`: where there is something of this fit (what is there of another
+        one that has not ended is an error), always, or never. `max_iter` may differ from run to run.
+    callback : callable, default=None
+        Called with the state of the fit (`streamgmm.em.state.State`) after every iteration. What it raises ends
+        the fit.
+
+    Attributes
+    ----------
+    weights_ : ndarray of shape (n_components,), float64
+        Mixing proportions. Fewer than `n_components` where components were left out (a `ComponentWarning` says so).
+    means_ : ndarray of shape (n_components, n_features), float64
+    covariances_ : ndarray, float64
+        Of shape (n_components, n_features, n_features) if "full", (n_features, n_features) if "tied", (n_components,
+        n_features) if "diag", (n_components,) if "spherical".
+    precisions_ : ndarray, float64
+        Inverse covariances, in the shape of `covariances_`.
+    precisions_cholesky_ : ndarray, float64
+        Upper-triangular factors U with precision = U U' (1 / sd if "diag" or "spherical"), in that shape too.
+    converged_ : bool
+        Whether the estimated distance to the optimum came under `tol`.
+    n_iter_ : int
+        Iterations done.
+    lower_bound_ : float
+        Mean log-likelihood of a row in nats (less the penalty of ``reg_covar="auto"``), at the parameters that entered
+        the last iteration; those found by it are at least as good.
+    lower_bounds_ : ndarray of shape (n_iter_,), float64
+        The same for every iteration.
+    stop_reason_ : StopReason
+        Why the fit stopped, with its `advice`.
+    fit_report_ : FitReport
+        Readings, rows, bytes, seconds, steps and the estimated gap; it prints as a table. Not kept in model files.
+    n_missing_ : int
+        Rows that were left out because of a missing value.
+    n_features_in_ : int
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Where the rows had names for their features, as they were (also numbers, which scikit-learn forgets).
+
+    References
+    ----------
+    .. [1] Chen & Tan, "Inference for multivariate normal mixtures", Journal of Multivariate Analysis 100 (2009).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from streamgmm import GaussianMixture
+    >>> rng = np.random.default_rng(0)
+    >>> x = np.concatenate([rng.normal(0, 1, (500, 2)), rng.normal(10, 2, (500, 2))])
+    >>> model = GaussianMixture(n_components=2, random_state=0).fit(x)
+    >>> np.sort(model.means_[:, 0]).round(1)
+    array([-0.1, 10.1])
+    """
+
+    def __init__(
+        self,
+        n_components: int = 1,
+        *,
+        covariance_type: str = "full",
+        tol: float = 1e-6,
+        reg_covar: float | str = "auto",
+        max_iter: int = 200,
+        n_init: int = 1,
+        init_params: str = "sample",
+        accelerate: bool | str = "auto",
+        weights_init: npt.ArrayLike | None = None,
+        means_init: npt.ArrayLike | None = None,
+        precisions_init: npt.ArrayLike | None = None,
+        random_state: int | np.random.RandomState | None = None,
+        warm_start: bool = False,
+        verbose: int = 0,
+        verbose_interval: int = 1,
+        missing: str = "raise",
+        memory_limit: int | str | None = None,
+        persist: bool | str = "auto",
+        checkpoint: str | os.PathLike[str] | None = None,
+        resume: str = "auto",
+        callback: Callable[[State], None] | None = None,
+    ) -> None:
+        self.n_components = n_components
+        self.covariance_type = covariance_type
+        self.tol = tol
+        self.reg_covar = reg_covar
+        self.max_iter = max_iter
+        self.n_init = n_init
+        self.init_params = init_params
+        self.accelerate = accelerate
+        self.weights_init = weights_init
+        self.means_init = means_init
+        self.precisions_init = precisions_init
+        self.random_state = random_state
+        self.warm_start = warm_start
+        self.verbose = verbose
+        self.verbose_interval = verbose_interval
+        self.missing = missing
+        self.memory_limit = memory_limit
+        self.persist = persist
+        self.checkpoint = checkpoint
+        self.resume = resume
+        self.callback = callback
+
+    # Fitting
+
+    def fit(self, X: Any, y: None = None, sample_weight: Any = None, *, columns: Sequence[str] | None = None) -> Self:
+        """Fit the mixture.
+
+        Parameters
+        ----------
+        X : array-like, table, Dask collection, zarr.Array, str, path or list of paths, (n_samples, n_features)
+            The rows. Stores are read anew in each pass; nothing is kept or persisted. A table is of pandas, polars,
+            pyarrow, or anything that gives Arrow data; paths are of a .npy file, a Zarr store, or Parquet: a file, a
+            folder, a pattern, or a list of files. The rows of Parquet are in the order of the files' names, with the
+            numbers in these in the order of numbers, as Dask reads them (part.2 before part.10), or in that of a list.
+        y : None
+            Ignored; there for scikit-learn.
+        sample_weight : array-like of shape (n_samples,), or str, default=None
+            How many rows each row stands for, or the column of a table that says so. A row of weight 0 is absent.
+        columns : sequence of str, default=None
+            The features of a table; where not given, all columns but the weights, an index that pandas has stored, and,
+            of Parquet, columns that only some files have (a `RowsWarning` says so) and the keys of folders (year=2020).
+            Those that are named are missing values where a file lacks them.
+
+        Returns
+        -------
+        GaussianMixture
+            The estimator itself.
+
+        Raises
+        ------
+        InputError
+            If a parameter or the rows can't be used; the message names what was found and what to do.
+        CheckpointError
+            If the fit can't go on from what is in `checkpoint`.
+        """
+        # Another one opens the rows, so that a fit that fails leaves this one as it was.
+        opened = type(self)(**self.get_params(deep=False))
+        rows = opened.open_to_fit(X, sample_weight, columns=columns)
+        settings = self.settings(rows)
+        with (
+            self._opened_checkpoint(rows, settings, opened._source_places) as checkpoint,
+            reporter(self.verbose, self.verbose_interval, self.max_iter) as report,
+        ):
+
+            def after_iteration(state: State) -> None:
+                report(state)
+                if self.callback is not None:
+                    self.callback(state)
+
+            result = fit(rows, settings, after_iteration, checkpoint)
+        self.adopt(result, opened)
+        if result.state.stop_reason is StopReason.MAX_ITER and self.tol > 0 and self.max_iter > 0:
+            warnings.warn(
+                f"the fit stopped after max_iter={self.max_iter} iterations, an estimated {result.state.gap:.1e} nats "
+                f"per row from its optimum (tol={self.tol:g}): {StopReason.MAX_ITER.advice}",
+                ConvergenceWarning,
+                stacklevel=2,
+            )
+        return self
+
+    def plan(
+        self, X: Any, sample_weight: Any = None, *, columns: Sequence[str] | None = None, probe: bool = True
+    ) -> Plan:
+        """Say what `fit` would take, where it would run now: tasks, memory, time.
+
+        Parameters
+        ----------
+        X, sample_weight, columns
+            As `fit` takes them.
+        probe : bool, default=True
+            Whether to read one task, to learn how fast that is and how long a pass will take.
+
+        Returns
+        -------
+        Plan
+            It prints as a table. `fit` refuses what its `check` refuses: tasks that don't fit into a worker's memory.
+
+        Raises
+        ------
+        InputError
+            If a parameter or the rows can't be used.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from streamgmm import GaussianMixture
+        >>> plan = GaussianMixture(n_components=2).plan(np.zeros((1000, 3)), probe=False)
+        >>> plan.n_tasks, plan.n_bytes
+        (1, 24000)
+        """
+        opener = clone(self)
+        rows = opener.open_to_fit(X, sample_weight, columns=columns)
+        settings = opener.settings(rows)
+        projected = planned(rows, [settings])
+        return probed(projected, rows, settings) if probe else projected
+
+    def fit_predict(
+        self, X: Any, y: None = None, sample_weight: Any = None, *, columns: Sequence[str] | None = None
+    ) -> Result:
+        """Fit the mixture and return the label of each row; as `fit` and then `predict`."""
+        self.fit(X, y, sample_weight, columns=columns)
+        return self.predict(X, columns=columns)
+
+    # Evaluating
+
+    def predict(self, X: Any, *, columns: Sequence[str] | None = None) -> Result:
+        """Return the most probable component of each row.
+
+        Parameters
+        ----------
+        X : array-like, table, Dask collection, zarr.Array, str or path of shape (n_samples, n_features)
+            The rows.
+        columns : sequence of str, default=None
+            The features of a table. Where the fit had names they are taken by these, in any order and among others, and
+            need not be given; where a table has other names for all of them, give those in the order of the fit's.
+
+        Returns
+        -------
+        ndarray or dask.array.Array of shape (n_samples,), int64
+            A NumPy array for rows in memory, a lazy Dask array for others. With ``missing="drop"``, -1 where a value is
+            missing.
+        """
+        return self._predict(X, "labels", columns)
+
+    def predict_proba(self, X: Any, *, columns: Sequence[str] | None = None) -> Result:
+        """Return the probability of each component given each row, as `predict`.
+
+        Returns
+        -------
+        ndarray or dask.array.Array of shape (n_samples, n_components), float64
+        """
+        return self._predict(X, "proba", columns)
+
+    def score_samples(self, X: Any, *, columns: Sequence[str] | None = None) -> Result:
+        """Return the log-density of each row in nats, as `predict`.
+
+        Returns
+        -------
+        ndarray or dask.array.Array of shape (n_samples,), float64
+        """
+        return self._predict(X, "log_density", columns)
+
+    def score(
+        self, X: Any, y: None = None, sample_weight: Any = None, *, columns: Sequence[str] | None = None
+    ) -> float:
+        """Return the mean log-likelihood per row, in nats; reads the rows once."""
+        return self.log_likelihood(X, sample_weight, columns=columns).mean
+
+    def aic(self, X: Any, sample_weight: Any = None, *, columns: Sequence[str] | None = None) -> float:
+        """Return Akaike's information criterion of the mixture on the rows; the lower the better."""
+        return (
+            -2.0 * self.log_likelihood(X, sample_weight, columns=columns).total + 2.0 * self.parameters().n_parameters
+        )
+
+    def bic(self, X: Any, sample_weight: Any = None, *, columns: Sequence[str] | None = None) -> float:
+        """Return the Bayesian information criterion of the mixture on the rows; the lower the better."""
+        found = self.log_likelihood(X, sample_weight, columns=columns)
+        return -2.0 * found.total + self.parameters().n_parameters * float(np.log(found.sum_weight))
+
+    def sample(self, n_samples: Any = 1) -> tuple[Floats, Integers]:
+        """Draw rows from the mixture.
+
+        Returns
+        -------
+        X : ndarray of shape (n_samples, n_features), float64
+            Grouped by component.
+        y : ndarray of shape (n_samples,), int64
+            The component of each.
+        """
+        parameters = self.parameters()
+        if not isinstance(n_samples, numbers.Integral) or n_samples < 1:
+            raise InputError(
+                f"Invalid value for 'n_samples': {n_samples!r}. The sampling requires at least one sample."
+            )
+        rng = check_random_state(self.random_state)
+        counts = rng.multinomial(n_samples, parameters.weights / parameters.weights.sum())
+        lower = np.linalg.cholesky(parameters.full_covariances())
+        x = np.concatenate(
+            [
+                mean + rng.standard_normal((count, parameters.n_features)) @ factor.T
+                for mean, factor, count in zip(parameters.means, lower, counts, strict=True)
+            ]
+        )
+        return x, np.repeat(np.arange(parameters.n_components), counts)
+
+    # For what stands beside the estimator: files, plots, the command line
+
+    def parameters(self) -> MixtureParameters:
+        """Return the fitted parameters as one value."""
+        check_is_fitted(self)
+        return MixtureParameters(
+            self.fitted_as()[0], self.weights_, self.means_, self.covariances_, self.precisions_cholesky_
+        )
+
+    def log_likelihood(
+        self, X: Any, sample_weight: Any = None, *, columns: Sequence[str] | None = None
+    ) -> LogLikelihood:
+        """Sum up the log-likelihood of rows of any kind and their weights; reads the rows once."""
+        check_is_fitted(self)
+        rows = self._rows(X, sample_weight=sample_weight, columns=columns, reset=False)
+        return log_likelihood(rows, self.parameters(), missing=self.missing)
+
+    def open(self, X: Any, *, columns: Sequence[str] | None = None) -> Rows:
+        """Open rows of any kind to evaluate the fitted mixture at, and check them against those of the fit."""
+        check_is_fitted(self)
+        return self._rows(X, sample_weight=None, columns=columns, reset=False)
+
+    def open_to_fit(self, X: Any, sample_weight: Any = None, *, columns: Sequence[str] | None = None) -> Rows:
+        """Open rows of any kind for a fit, and take over the names of their features; `adopt` passes them on."""
+        self._check_parameters()
+        rows = self._rows(X, sample_weight=sample_weight, columns=columns, reset=True)
+        self._source_places = places_of(X, sample_weight)
+        return rows
+
+    def places_in_use(self) -> tuple[InUse, ...]:
+        """Return where that is which nothing should be written over: the rows of the fit, a checkpoint, a file."""
+        return (
+            InUse("the rows of the fit", getattr(self, "_source_places", ())),
+            InUse("the checkpoint", places_of(self.checkpoint)),
+            InUse("the file of the model", getattr(self, "_file_places", ())),
+        )
+
+    def settings(self, rows: Rows) -> Settings:
+        """Check the parameters, and turn them into what a fit to some rows goes by."""
+        self._check_parameters()
+        given: tuple[Any, Any, Any] = (self.weights_init, self.means_init, self.precisions_init)
+        n_components = self.n_components
+        if self.warm_start and hasattr(self, "means_"):
+            self._check_warm_start(rows)
+            given, n_components = (self.weights_, self.means_, self.precisions_), len(self.weights_)
+        return Settings(
+            n_components=n_components,
+            covariance_type=self.covariance_type,
+            tol=float(self.tol),
+            reg_covar=self.reg_covar if isinstance(self.reg_covar, str) else float(self.reg_covar),
+            max_iter=self.max_iter,
+            n_init=self.n_init,
+            init_params=self.init_params,
+            accelerate=self.tol > 0 if self.accelerate == "auto" else bool(self.accelerate),
+            given=GivenStart.checked(FAMILIES[self.covariance_type], n_components, rows.n_features, *given),
+            missing=self.missing,
+            memory_limit=parse_memory_limit(self.memory_limit),
+            persist="auto" if self.persist == "auto" else bool(self.persist),
+            seed=int(check_random_state(self.random_state).randint(2**31 - 1)),
+            seed_given=isinstance(self.random_state, numbers.Integral),
+        )
+
+    def fitted_as(self) -> tuple[str, int]:
+        """Return the family of the fit, and the components it was asked for: those of the next may have been set."""
+        return getattr(self, "_fitted_as", (self.covariance_type, self.n_components))
+
+    def adopt(self, result: FitResult, opened: GaussianMixture) -> None:
+        """Take over the result of a fit to rows that `opened` has opened."""
+        for name in ("n_features_in_", "feature_names_in_", "_schema", "_source_places"):
+            if hasattr(opened, name):
+                setattr(self, name, getattr(opened, name))
+            elif hasattr(self, name):
+                delattr(self, name)
+        self._fitted_as = (self.covariance_type, self.n_components)
+        parameters, state = result.parameters, result.state
+        self.weights_ = parameters.weights
+        self.means_ = parameters.means
+        self.covariances_ = parameters.covariances
+        self.precisions_cholesky_ = parameters.precisions_cholesky
+        self.precisions_ = parameters.precisions
+        assert state.stop_reason is not None  # a fit goes on until there is one
+        self.converged_ = state.stop_reason in (StopReason.CONVERGED, StopReason.NOISE_FLOOR)
+        self.n_iter_ = state.n_iter
+        self.lower_bounds_ = np.array(state.lower_bounds)
+        self.lower_bound_ = float(state.lower_bound)
+        self.stop_reason_: StopReason = state.stop_reason
+        self.n_missing_ = result.n_missing
+        self.fit_report_ = result.report
+
+    # Inner workings
+
+    def _opened_checkpoint(
+        self, rows: Rows, settings: Settings, places: tuple[Place, ...]
+    ) -> AbstractContextManager[Checkpoint | None]:
+        if self.checkpoint is None:
+            return nullcontext()
+        check_checkpoint_apart(self.checkpoint, InUse("the rows", places))
+        return open_checkpoint(
+            os.fspath(self.checkpoint), rows, settings.identity(), seed=settings.seed, resume=self.resume
+        )
+
+    def _predict(self, X: Any, kind: str, columns: Sequence[str] | None) -> Result:
+        return predict(self.open(X, columns=columns), self.parameters(), kind, missing=self.missing)
+
+    def _fitted_schema(self) -> FeatureSchema:
+        names = getattr(self, "feature_names_in_", None)
+        known: FeatureSchema | None = getattr(self, "_schema", None)
+        return known or FeatureSchema(None if names is None else tuple(names))
+
+    def _rows(self, X: Any, *, sample_weight: Any, columns: Sequence[Any] | None, reset: bool) -> Rows:
+        """Open rows of any kind, and check them (`reset=False`) against those of the fit."""
+        memory_limit = parse_memory_limit(self.memory_limit)
+        X = without_masks(unwrapped(X))
+        if not is_table(X) and not is_stored(X):
+            X = self._as_array(X)
+        fitted = None if reset else self._fitted_schema()
+        rows = open_rows(X, sample_weight=sample_weight, columns=columns, fitted=fitted, memory_limit=memory_limit)
+        if fitted is None:
+            self.n_features_in_ = rows.n_features
+            self._take_schema(rows.schema)
+            return rows
+        by_place = None if columns is not None else fitted.taken_by_place(rows.schema, type(self).__name__)
+        if by_place is not None:
+            warnings.warn(by_place, UserWarning, stacklevel=4)
+        if rows.n_features != self.n_features_in_:
+            raise RowsError(
+                f"X has {rows.n_features} features, but {type(self).__name__} is expecting {self.n_features_in_} "
+                "features as input"
+            )
+        return rows
+
+    def _as_array(self, X: Any) -> npt.NDArray[Any]:
+        """Turn lists, arrays, anything that scikit-learn can, into an array of numbers."""
+        # Missing values are found by the pass.
+        options = {"estimator": self, "input_name": "X", "ensure_all_finite": False}
+        array: npt.NDArray[Any] = check_array(X, dtype=None, **options)
+        if array.dtype.kind in "mM":
+            since = "X" if array.dtype.kind == "m" else "(X - np.datetime64('2000-01-01'))"
+            raise RowsError(
+                f"X has dtype {array.dtype}, which is time: convert it to numbers of a unit first, as in "
+                f"{since} / np.timedelta64(1, 'h') for hours"
+            )
+        if array.dtype.kind in "US":
+            raise RowsError(f"X has dtype {array.dtype}, which is text: convert it to numbers first, X.astype(float)")
+        if array.dtype.kind not in "fiub" or array.dtype.itemsize > 8:
+            array = check_array(X, dtype=np.float64, **options)
+        return array
+
+    def _take_schema(self, schema: FeatureSchema) -> None:
+        """Take over the names of columns: those of a fit, or of a model file."""
+        self._schema = schema
+        if schema.feature_names is not None:
+            # Names may be tuples: no array is made of those.
+            names = np.empty(len(schema.feature_names), dtype=object)
+            names[:] = schema.feature_names
+            self.feature_names_in_ = names
+        elif hasattr(self, "feature_names_in_"):
+            del self.feature_names_in_
+
+    def _check_warm_start(self, rows: Rows) -> None:
+        """Refuse to go on from a fit with other settings."""
+        covariance_type, n_components = self.fitted_as()
+        shape = FAMILIES[self.covariance_type].shape(*self.means_.shape)
+        if covariance_type != self.covariance_type or self.covariances_.shape != shape:
+            raise InputError(
+                f"warm_start=True, but covariance_type={self.covariance_type!r} is not that of the fit before, "
+                f"whose covariances have shape {self.covariances_.shape}: use warm_start=False"
+            )
+        if n_components != self.n_components:
+            raise InputError(
+                f"warm_start=True, but the fit before had n_components={n_components} and this one has "
+                f"{self.n_components}: use warm_start=False"
+            )
+        if self.means_.shape[1] != rows.n_features:
+            raise InputError(
+                f"warm_start=True, but the fit before had {self.means_.shape[1]} features and X has "
+                f"{rows.n_features}: use warm_start=False"
+            )
+
+    def _check_parameters(self) -> None:
+        """Check the parameters' values; those that depend on the rows are checked when these are known."""
+        _check_integer("n_components", self.n_components, 1)
+        _check_integer("max_iter", self.max_iter, 0)
+        _check_integer("n_init", self.n_init, 1)
+        _check_integer("verbose", int(self.verbose), 0)
+        _check_integer("verbose_interval", self.verbose_interval, 1)
+        _check_option("covariance_type", self.covariance_type, tuple(FAMILIES))
+        _check_option("init_params", self.init_params, INIT_PARAMS)
+        _check_option("missing", self.missing, _MISSING)
+        _check_option("resume", self.resume, RESUME)
+        if self.resume == "must" and self.checkpoint is None:
+            raise InputError("resume='must' needs checkpoint=, the folder to go on from")
+        if not isinstance(self.accelerate, (bool, np.bool_)) and self.accelerate != "auto":
+            raise InputError(f"accelerate must be True, False or 'auto'; got {self.accelerate!r}")
+        if not isinstance(self.persist, (bool, np.bool_)) and self.persist != "auto":
+            raise InputError(f"persist must be True, False or 'auto'; got {self.persist!r}")
+        _check_not_negative("tol", self.tol)
+        if isinstance(self.reg_covar, str):
+            _check_option("reg_covar", self.reg_covar, ("auto",))
+        else:
+            _check_not_negative("reg_covar", self.reg_covar)
+        if self.callback is not None and not callable(self.callback):
+            raise InputError(f"callback must be callable or None, got {self.callback!r}")
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        # Missing values are found by the pass that reads them, not when the rows are given.
+        tags.input_tags.allow_nan = self.missing == "drop"
+        return tags
+
+
+def _check_integer(name: str, value: Any, smallest: int) -> None:
+    is_integer = isinstance(value, numbers.Integral) and not isinstance(value, (bool, np.bool_))
+    if not is_integer or value < smallest:
+        raise InputError(f"{name} must be an integer of at least {smallest}, got {value!r}")
+
+
+def _check_not_negative(name: str, value: Any) -> None:
+    is_number = isinstance(value, numbers.Real) and not isinstance(value, (bool, np.bool_))
+    if not is_number or not 0 <= value < float("inf"):
+        raise InputError(f"{name} must be a finite number of at least 0, got {value!r}")
+
+
+def _check_option(name: str, value: Any, options: Sequence[str]) -> None:
+    if value not in options:
+        raise InputError(f"{name} must be one of {', '.join(map(repr, options))}; got {value!r}")

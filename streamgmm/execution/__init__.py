@@ -1,0 +1,1 @@
+"""How a pass over the rows is run: Dask graphs, the fixed reduction tree, threads, clusters that fail, memory."""

@@ -1,0 +1,1 @@
+"""Models that leave the process: files that load safely years later."""

@@ -1,0 +1,154 @@
+"""The plan of a fit on the machine that it would run on: the projection, and the speed that one task has shown."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from streamgmm.em.candidates import N_UNLIKELY
+from streamgmm.em.passes import EStepFunction
+from streamgmm.execution.cluster import active_client, workers_of
+from streamgmm.execution.memory import memory_of_this_process
+from streamgmm.execution.passes import run_measured_pass, run_pass
+from streamgmm.execution.persisted import PersistedRows
+from streamgmm.execution.threads import n_threads
+from streamgmm.fitting.plan import Machine, Plan, Speed, plan
+from streamgmm.fitting.prepare import sample_size
+from streamgmm.fitting.settings import Settings
+from streamgmm.gaussian.covariances import FAMILIES
+from streamgmm.gaussian.e_step import PassModel
+from streamgmm.gaussian.parameters import MixtureParameters
+from streamgmm.gaussian.precision import Kernel
+from streamgmm.initialization.search import n_free_parameters
+from streamgmm.sources.base import Block, Rows
+from streamgmm.typing import Floats
+
+#: Tasks that are looked into for one with rows.
+_MOST_PROBES = 8
+#: Seconds that a task costs a cluster, where it has so many that several are one of Dask's.
+_TASK_SECONDS = 3e-4
+
+
+def planned(rows: Rows, candidates: Sequence[Settings]) -> Plan:
+    """Project what a fit, or several that share the readings, take where they would run now.
+
+    Raises
+    ------
+    MemoryLimitError
+        If the sample can't hold a row for each component.
+    """
+
+    def size(one: Settings) -> int:
+        return n_free_parameters(*one.n_parameters_for, rows.n_features)
+
+    largest = max(candidates, key=size)
+    return plan(
+        rows,
+        machine_now(rows),
+        n_components=largest.n_components,
+        covariance_type=largest.covariance_type,
+        sample_rows=sample_size(rows, candidates),
+        n_models=len(candidates),
+        n_unlikely=N_UNLIKELY,
+        persist=candidates[0].persist,
+    )
+
+
+def placed(rows: Rows, candidates: Sequence[Settings]) -> Rows:
+    """Refuse rows that can't be fitted to here; return them as they are to be read: each time, or once.
+
+    Raises
+    ------
+    MemoryLimitError
+        If a worker's memory would not do.
+    """
+    projected = planned(rows, candidates)
+    projected.check()
+    return PersistedRows(rows) if projected.kept else rows
+
+
+def machine_now(rows: Rows) -> Machine:
+    """Return where the passes over some rows would run now."""
+    client = None if rows.in_memory else active_client()
+    here = memory_of_this_process()
+    if client is None:
+        return Machine("this process", 1, n_threads(), None, is_driver=True, driver_memory=here)
+    where = f"the Dask cluster at {client.scheduler.address}"
+    try:
+        workers = workers_of(client)
+    except OSError:
+        # The pass will wait for it, or say what is wrong.
+        return Machine(where, 0, 0, None, driver_memory=here)
+    return Machine(
+        where, workers.n_workers, workers.n_threads, workers.memory_limit, workers.free_memory, driver_memory=here
+    )
+
+
+def probed(projected: Plan, rows: Rows, settings: Settings) -> Plan:
+    """Read one task, and compute an E-step of it, to learn how fast that is where the passes will run.
+
+    What would not fit into memory is not tried.
+
+    Raises
+    ------
+    RowsError
+        If it can't be read.
+    """
+    if projected.refusal() is not None:
+        return projected
+    # A part of a Dask collection may be empty.
+    numbers = rows.tasks_with_rows()
+    candidates = (*numbers[len(numbers) // 2 :], *numbers[: len(numbers) // 2])[:_MOST_PROBES]
+    looked_into = (rows.one_task(number) for number in candidates)
+    found = ((one, run_pass(one, _FirstRows(settings.n_components), None).x) for one in looked_into)
+    one, x = next(((one, x) for one, x in found if len(x)), (None, None))
+    if one is None or x is None:
+        return projected
+    model = _model_of(x, settings)
+    # The first reading comes from the store, the second perhaps from the system's cache; the first computation compiles
+    # the kernels, where that has not been done.
+    _, cold = run_measured_pass(one, EStepFunction(), (model,))
+    _, warm = run_measured_pass(one, EStepFunction(), (model,))
+    reading, computing = cold.reading, warm.computing
+    if reading < 1e-3 * cold.elapsed:
+        # Chunks of Dask collections are loaded before their task begins, and it does not see that.
+        reading += warm.elapsed - warm.computing - warm.reading
+    threads = max(1, projected.machine.n_threads)
+    n_rows = rows.n_rows if rows.n_rows is not None else warm.n_rows * rows.n_tasks
+    seconds = (reading + computing) / warm.n_rows * n_rows / min(threads, rows.n_tasks)
+    speed = Speed(warm.n_rows, warm.n_bytes, reading, computing, seconds + _TASK_SECONDS * rows.n_tasks)
+    return replace(projected, speed=speed)
+
+
+class _FirstRows:
+    """A leaf that returns a task's first rows that have no missing value."""
+
+    def __init__(self, n: int) -> None:
+        self.n = n
+
+    def __call__(self, blocks: Iterable[Block], _: object) -> _Rows:
+        first = next(iter(blocks))
+        x = np.asarray(first.x[: max(self.n, 1000)], dtype=np.float64)
+        return _Rows(x[np.isfinite(x).all(axis=1)])
+
+
+class _Rows:
+    def __init__(self, x: Floats) -> None:
+        self.x = x
+
+
+def _model_of(x: Floats, settings: Settings) -> PassModel:
+    """Return a mixture as wide as some rows: what an E-step costs does not depend on more."""
+    family = FAMILIES[settings.covariance_type]
+    n_components, n_features = settings.n_components, x.shape[1]
+    covariance = np.cov(x.T, bias=True).reshape(n_features, n_features) if family.squares == 0 else x.var(axis=0)
+    frame = family.frame(x.mean(axis=0), covariance)
+    means = np.resize(frame.points_to_frame(x), (n_components, n_features))
+    identity = family.identity(n_features)
+    covariances = identity if family.shared else np.repeat(identity[np.newaxis], n_components, axis=0)
+    parameters = MixtureParameters.from_covariances(
+        settings.covariance_type, np.full(n_components, 1.0 / n_components), means, covariances
+    )
+    return PassModel(parameters, frame, Kernel.FLOAT64)

@@ -1,0 +1,1 @@
+"""The mathematics of a mixture on one block of rows: no Dask, no files."""

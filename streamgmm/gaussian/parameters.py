@@ -1,0 +1,163 @@
+"""The parameters of a mixture, in the data's coordinates or in a frame's."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from streamgmm.gaussian.covariances import FAMILIES, CovarianceFamily
+from streamgmm.gaussian.whitening import Frame
+from streamgmm.serialization import serializable
+from streamgmm.typing import Floats
+
+
+@serializable
+@dataclass(frozen=True)
+class MixtureParameters:
+    """Weights, means and covariances of K components over D features.
+
+    Attributes
+    ----------
+    covariance_type : str
+        "full", "tied", "diag" or "spherical".
+    weights : ndarray of shape (K,), float64
+        Mixing proportions; they sum to 1.
+    means : ndarray of shape (K, D), float64
+    covariances : ndarray, float64
+        Of shape (K, D, D), (D, D), (K, D) or (K,), by family.
+    precisions_cholesky : ndarray, float64
+        Upper-triangular U with inv(Sigma) = U U', or 1 / sd, in the shape of `covariances`.
+    """
+
+    covariance_type: str
+    weights: Floats
+    means: Floats
+    covariances: Floats
+    precisions_cholesky: Floats
+
+    @classmethod
+    def from_covariances(
+        cls, covariance_type: str, weights: Floats, means: Floats, covariances: Floats
+    ) -> MixtureParameters:
+        """Make parameters, factoring the covariances.
+
+        Raises
+        ------
+        SingularCovarianceError
+            If a covariance is not positive definite.
+        """
+        factor = FAMILIES[covariance_type].precisions_cholesky(covariances)
+        return cls(covariance_type, weights, means, covariances, factor)
+
+    @property
+    def family(self) -> CovarianceFamily:
+        """The covariance family."""
+        return FAMILIES[self.covariance_type]
+
+    @property
+    def n_components(self) -> int:
+        """Number of components, K."""
+        return len(self.weights)
+
+    @property
+    def n_features(self) -> int:
+        """Number of features, D."""
+        return int(self.means.shape[1])
+
+    @property
+    def n_parameters(self) -> int:
+        """Number of free parameters: weights, means and covariances."""
+        n_components, n_features = self.means.shape
+        n_covariance = self.family.n_covariance_parameters(n_components, n_features)
+        return int(n_covariance + n_components * n_features + n_components - 1)
+
+    @property
+    def precisions(self) -> Floats:
+        """Inverse covariances, in the shape of `covariances`."""
+        return self.family.precisions(self.precisions_cholesky)
+
+    def largest_first(self) -> MixtureParameters:
+        """Return the same mixture with its components in the order of their weights, the largest first."""
+        order = np.argsort(-self.weights, kind="stable")
+        family = self.family
+        return MixtureParameters(
+            self.covariance_type,
+            self.weights[order],
+            self.means[order],
+            family.select(self.covariances, order),
+            family.select(self.precisions_cholesky, order),
+        )
+
+    def natural_parameters(self) -> Floats:
+        """Return Theta, shape (K, F): the logits of a row are Theta @ phi(row)."""
+        return self._natural_parameters
+
+    @cached_property
+    def _natural_parameters(self) -> Floats:
+        theta = self.family.natural_parameters(self.weights, self.means, self.precisions_cholesky)
+        theta.flags.writeable = False
+        return theta
+
+    def full_precisions_cholesky(self) -> Floats:
+        """Return every component's U as a matrix, shape (K, D, D)."""
+        return self.family.full_precisions_cholesky(self.precisions_cholesky, self.n_components, self.n_features)
+
+    def variances(self) -> Floats:
+        """Return every component's variances, shape (K, D)."""
+        covariances, shape = self.covariances, (self.n_components, self.n_features)
+        if self.covariance_type in ("full", "tied"):
+            covariances = np.diagonal(covariances, axis1=-2, axis2=-1)
+        elif self.covariance_type == "spherical":
+            covariances = covariances[:, np.newaxis]
+        return np.broadcast_to(covariances, shape)
+
+    def full_covariances(self) -> Floats:
+        """Return every component's covariance as a matrix, shape (K, D, D)."""
+        identity = np.eye(self.n_features)
+        if self.covariance_type == "full":
+            return self.covariances
+        if self.covariance_type == "tied":
+            return np.broadcast_to(self.covariances, (self.n_components, self.n_features, self.n_features))
+        variances = self.covariances.reshape(self.n_components, -1)
+        return variances[:, :, np.newaxis] * identity
+
+    def as_full(self) -> MixtureParameters:
+        """Return the same mixture with a full covariance for every component."""
+        return MixtureParameters(
+            "full", self.weights, self.means, self.full_covariances(), self.full_precisions_cholesky()
+        )
+
+    def to_data(self, frame: Frame) -> MixtureParameters:
+        """Map from the frame's coordinates to the data's, with no new factorisation."""
+        family = self.family
+        return MixtureParameters(
+            self.covariance_type,
+            self.weights,
+            frame.points_to_data(self.means),
+            family.covariances_to_data(self.covariances, frame),
+            family.precisions_cholesky_to_data(self.precisions_cholesky, frame),
+        )
+
+    def to_frame(self, frame: Frame) -> MixtureParameters:
+        """Map from the data's coordinates to the frame's, with no new factorisation."""
+        family = self.family
+        return MixtureParameters(
+            self.covariance_type,
+            self.weights,
+            frame.points_to_frame(self.means),
+            family.covariances_to_frame(self.covariances, frame),
+            family.precisions_cholesky_to_frame(self.precisions_cholesky, frame),
+        )
+
+    def own_frame(self) -> Frame:
+        """Make the frame of the mixture's own mean and covariance, for evaluating it far from any fit."""
+        center = self.weights @ self.means
+        offsets = self.means - center
+        if self.covariance_type in ("full", "tied"):
+            within = np.einsum("k,kij->ij", self.weights, self.full_covariances())
+            covariance = within + (offsets.T * self.weights) @ offsets
+        else:
+            covariance = self.weights @ (self.variances() + offsets**2)
+        return self.family.frame(center, covariance)

@@ -1,0 +1,1 @@
+"""Where a fit starts: the survey, the sample, seeds, and the search on the sample."""

@@ -1,1 +1,0 @@
-"""The mathematics on one block of rows: no Dask, no files."""

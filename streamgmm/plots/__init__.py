@@ -1,0 +1,1 @@
+"""Pictures of mixtures; they need the extra `plot` (Matplotlib)."""

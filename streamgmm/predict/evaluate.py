@@ -1,0 +1,105 @@
+"""What a mixture says of rows: labels, responsibilities, densities; as an array, lazily, or summed up."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from streamgmm.execution.passes import fill_from_rows, map_rows, run_pass
+from streamgmm.gaussian.e_step import evaluate
+from streamgmm.gaussian.parameters import MixtureParameters
+from streamgmm.sources.base import Block, Provenance, Rows
+
+if TYPE_CHECKING:
+    import dask.array as da
+
+#: What can be predicted, and the dtype of the result.
+KINDS: dict[str, type] = {"labels": np.int64, "proba": np.float64, "log_density": np.float64}
+
+
+@dataclass(frozen=True)
+class Predict:
+    """A block function that evaluates a mixture at blocks of rows.
+
+    Attributes
+    ----------
+    kind : str
+        One of `KINDS`.
+    missing : str
+        "raise", or "drop": a row with a missing value gets the label -1, or NaN.
+    provenance : Provenance
+        For the error where a value is missing.
+    """
+
+    kind: str
+    missing: str
+    provenance: Provenance
+
+    def __call__(self, blocks: Iterable[Block], parameters: MixtureParameters) -> npt.NDArray[Any]:
+        parts = [self.block(block, parameters) for block in blocks]
+        return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+    def block(self, block: Block, parameters: MixtureParameters) -> npt.NDArray[Any]:
+        """Evaluate at one block."""
+        found = evaluate(
+            block.x,
+            parameters,
+            log_prob=self.kind == "log_density",
+            resp=self.kind == "proba",
+            labels=self.kind == "labels",
+        )
+        if found.n_missing and self.missing == "raise":
+            raise self.provenance.missing_values_error(block.start + found.first_missing, None, found.n_missing)
+        return {"labels": found.labels, "proba": found.resp, "log_density": found.log_prob}[self.kind]
+
+
+def n_columns_of(kind: str, parameters: MixtureParameters) -> int | None:
+    """Return how many columns a kind of prediction has; None for a vector."""
+    return parameters.n_components if kind == "proba" else None
+
+
+def predict(rows: Rows, parameters: MixtureParameters, kind: str, *, missing: str) -> npt.NDArray[Any] | da.Array:
+    """Evaluate a mixture at rows: a NumPy array for rows in memory, a lazy Dask array for others."""
+    compute = fill_from_rows if rows.in_memory else map_rows
+    n_columns, dtype = n_columns_of(kind, parameters), KINDS[kind]
+    return compute(rows, Predict(kind, missing, rows.provenance), parameters, n_columns=n_columns, dtype=dtype)
+
+
+@dataclass(frozen=True)
+class LogLikelihood:
+    """The log-likelihood of rows, in nats, and the sum of their weights; adds up with `+`."""
+
+    total: float
+    sum_weight: float
+
+    def __add__(self, other: LogLikelihood) -> LogLikelihood:
+        return LogLikelihood(self.total + other.total, self.sum_weight + other.sum_weight)
+
+    @property
+    def mean(self) -> float:
+        """Nats per row; NaN where there are no rows."""
+        return self.total / self.sum_weight if self.sum_weight > 0.0 else float("nan")
+
+
+@dataclass(frozen=True)
+class _Score:
+    predict: Predict
+
+    def __call__(self, blocks: Iterable[Block], parameters: MixtureParameters) -> LogLikelihood:
+        total = LogLikelihood(0.0, 0.0)
+        for block in blocks:
+            log_prob = self.predict.block(block, parameters)
+            weight = np.ones(len(log_prob)) if block.sample_weight is None else block.sample_weight
+            known = ~np.isnan(log_prob) & (weight > 0.0)
+            total += LogLikelihood(float(weight[known] @ log_prob[known]), float(weight[known].sum()))
+        return total
+
+
+def log_likelihood(rows: Rows, parameters: MixtureParameters, *, missing: str) -> LogLikelihood:
+    """Sum up the log-density over all rows, in one pass, in float64."""
+    result: LogLikelihood = run_pass(rows, _Score(Predict("log_density", missing, rows.provenance)), parameters)
+    return result

@@ -1,1 +1,0 @@
-"""Where rows come from and where results go: arrays, tables, Zarr, Parquet, Dask collections; the cut into tasks."""

@@ -1,0 +1,1 @@
+"""Where rows come from: arrays, tables, Zarr, Parquet, Dask collections, all cut into the tasks of a pass."""

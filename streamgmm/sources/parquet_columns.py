@@ -1,0 +1,201 @@
+"""The columns of many Parquet files as those of one table: which, of what types, and what is missing where."""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from streamgmm.exceptions import RowsError, RowsWarning
+from streamgmm.sources.arrow_tables import index_columns
+from streamgmm.sources.parquet_files import FoundFiles, StoredFile
+from streamgmm.sources.schema import Chosen, ColumnRequest
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+#: The value of a partition key; None where it is missing.
+Value: TypeAlias = int | float | None
+
+_INTEGER = re.compile(r"[+-]?\d+")
+
+
+@dataclass(frozen=True)
+class Footer:
+    """What the end of a file says of it.
+
+    Attributes
+    ----------
+    file : StoredFile
+    schema : pyarrow.Schema
+    row_groups : tuple of (index, rows, bytes)
+    """
+
+    file: StoredFile
+    schema: pa.Schema
+    row_groups: tuple[tuple[int, int, int], ...]
+
+    @cached_property
+    def columns(self) -> Counter[str]:
+        """How often the file has each name."""
+        return Counter(self.schema.names)
+
+    def without_keys(self, names: frozenset[str]) -> Footer:
+        """Return the same without some partition keys."""
+        if not names:
+            return self
+        keys = tuple((key, value) for key, value in self.file.keys if key not in names)
+        return replace(self, file=replace(self.file, keys=keys))
+
+    def has(self, name: str) -> bool:
+        """Whether the file, or the name of its folder, has a column."""
+        return name in self.columns or any(key == name for key, _ in self.file.keys)
+
+
+@dataclass(frozen=True)
+class Columns:
+    """The columns to read of some files.
+
+    Attributes
+    ----------
+    chosen : Chosen
+    types : dict of list of tuple
+        For each column its types, and a file of each type.
+    keys : tuple of tuple
+        For each file the values of those partition keys that are read.
+    footers : tuple of Footer
+        Of the files, in the order of the rows.
+    declared : pyarrow.Schema, or None
+        The types that a dataset gives its columns.
+    """
+
+    chosen: Chosen
+    types: dict[str, list[tuple[str, pa.DataType]]]
+    keys: tuple[tuple[tuple[str, Value], ...], ...]
+    footers: tuple[Footer, ...]
+    declared: pa.Schema | None = None
+
+    @classmethod
+    def of(cls, found: FoundFiles, request: ColumnRequest, what: str, declared: pa.Schema | None = None) -> Columns:
+        """Read the footers and choose the columns.
+
+        Raises
+        ------
+        RowsError
+            If a file can't be read, or a column is not there, or not numeric.
+        """
+        read = tuple(_footers(found))
+        # A file without rows says nothing of the columns of others.
+        footers = tuple(footer for footer in read if any(n_rows for _, n_rows, _ in footer.row_groups)) or read
+        names = dict.fromkeys(name for footer in footers for name in footer.columns)
+        footers = tuple(footer.without_keys(found.outer_keys.intersection(names)) for footer in footers)
+        files = [footer.file for footer in footers]
+        keys = dict.fromkeys(key for file in files for key, _ in file.keys)
+        index = {name for footer in footers for name in index_columns(footer.schema)}
+        if declared is None:
+            available = [*names, *(key for key in keys if key not in names)]
+            everywhere = [name for name in names if all(footer.has(name) for footer in footers)]
+        else:
+            available, index = declared.names, index_columns(declared)
+            everywhere = [name for name in available if name not in keys or any(name in f.columns for f in footers)]
+        default = [name for name in everywhere if name not in index]
+        chosen = request.choose(available, what, default)
+        if declared is None and not request.names_features:
+            known = {*everywhere, *index}
+            _warn_of_left_out([name for name in names if name not in known], footers, what)
+        for name in chosen.all:
+            _check_once(name, footers)
+            _warn_of_lacking(name, footers, what)
+        values = {name: _values_of_key(name, files, what) for name in chosen.all if name in keys}
+        types = {name: _types(name, footers, values.get(name), what, declared) for name in chosen.all}
+        of_files = tuple(
+            tuple((name, values[name][text]) for name, text in file.keys if name in values) for file in files
+        )
+        return cls(chosen, types, of_files, footers, declared)
+
+
+def _footers(found: FoundFiles) -> Iterable[Footer]:
+    import pyarrow as pa
+    import pyarrow.dataset as pads
+
+    # Of a schema that is given: Arrow would read a footer to find one.
+    dataset = pads.dataset(
+        [file.path for file in found.files], schema=pa.schema([]), filesystem=found.filesystem, format="parquet"
+    )
+    for file, fragment in zip(found.files, dataset.get_fragments(), strict=True):
+        try:
+            groups = tuple((group.id, group.num_rows, group.total_byte_size) for group in fragment.row_groups)
+            yield Footer(file, fragment.physical_schema, groups)
+        except pa.ArrowInvalid as error:
+            raise RowsError(f"{file.url} can't be read as Parquet: {error}") from error
+
+
+def _check_once(name: str, footers: Iterable[Footer]) -> None:
+    for footer in footers:
+        times = footer.columns[name]
+        if times > 1:
+            raise RowsError(f"{footer.file.url} has {times} columns named {name!r}: give each its own name")
+
+
+def _warn_of_left_out(names: list[str], footers: tuple[Footer, ...], what: str) -> None:
+    if names:
+        lacking = next(footer for footer in footers if not footer.has(names[0]))
+        more = f" and {len(names) - 1} more are" if len(names) > 1 else " is"
+        warnings.warn(
+            f"{what}: column {names[0]!r}{more} left out, which only some of its files have ({lacking.file.url} does "
+            "not): name the features with columns= to read them, with missing values there",
+            RowsWarning,
+            stacklevel=2,
+        )
+
+
+def _warn_of_lacking(name: str, footers: tuple[Footer, ...], what: str) -> None:
+    lacking = [footer for footer in footers if not footer.has(name)]
+    if lacking:
+        warnings.warn(
+            f"{what}: {len(lacking)} of {len(footers)} file(s) have no column {name!r} (the first: "
+            f"{lacking[0].file.url}): it has missing values there",
+            RowsWarning,
+            stacklevel=2,
+        )
+
+
+def _types(
+    name: str, footers: tuple[Footer, ...], values: dict[Any, Value] | None, what: str, declared: pa.Schema | None
+) -> list[tuple[str, pa.DataType]]:
+    import pyarrow as pa
+
+    if declared is not None and values is None:
+        return [(what, declared.field(name).type)]
+    found: dict[pa.DataType, str] = {}
+    for footer in footers:
+        if name in footer.columns:
+            found.setdefault(footer.schema.field(name).type, footer.file.url)
+    if values is not None:
+        whole = all(isinstance(value, int) for value in values.values() if value is not None)
+        found.setdefault(pa.int64() if whole else pa.float64(), what)
+    return [(where, arrow_type) for arrow_type, where in found.items()]
+
+
+def _values_of_key(name: str, files: list[StoredFile], what: str) -> dict[Any, Value]:
+    """Return the number that each text of a partition key stands for."""
+    texts = dict.fromkeys(text for file in files for key, text in file.keys if key == name)
+    values: dict[Any, Value] = {}
+    for text in texts:
+        if text is None or isinstance(text, (int, float)):
+            values[text] = text
+        elif _INTEGER.fullmatch(text):
+            values[text] = int(text)
+        else:
+            try:
+                values[text] = float(text)
+            except ValueError:
+                raise RowsError(
+                    f"partition key {name!r} of {what} is text ({text!r}), which is not numeric: choose the columns to "
+                    "use with columns="
+                ) from None
+    return values

@@ -1,0 +1,167 @@
+"""A place for results, local or in an object store, that is filled whole or not at all.
+
+Everything is written beside the place that was named, and put there at the end: locally by a rename; in an object
+store, where there is none, by copies that the store makes itself. The object without which the others are nothing comes
+last.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from streamgmm.exceptions import OutputError, StreamGMMError
+from streamgmm.storage.requests import retried
+from streamgmm.storage.urls import opened_place, url_of
+
+#: Objects that say what the others are: Zarr's metadata, and the sign that a folder of files is complete.
+_LAST = ("zarr.json", ".zarray", "_SUCCESS")
+#: Objects that are copied with one call.
+_AT_ONCE = 256
+#: Bytes of a file's name, at most, on the file systems in use.
+_NAME_BYTES = 255
+#: What to do about errors of the system.
+_REMEDIES = {
+    errno.ENOSPC: "; make room there, or choose a place on another disk",
+    errno.EDQUOT: "; make room there, or choose a place with another quota",
+    errno.EROFS: "; choose a place that is not read-only",
+    errno.EACCES: "; change the permissions of its folder, or choose another place",
+    errno.EPERM: "; change the permissions of its folder, or choose another place",
+    errno.ENAMETOOLONG: "; choose a shorter name",
+    errno.ENOENT: "; its folder must be there",
+    errno.EBUSY: "; something is mounted there, or uses it: choose another name",
+}
+
+
+def is_url(path: str) -> bool:
+    """Whether a path is a URL of a place that is not this machine's file system."""
+    return "://" in path and not path.startswith(("file://", "local://"))
+
+
+def local_path(path: str) -> str:
+    """Return the path that a file:// URL stands for, and ~ the user's home; others as they are."""
+    path = path.partition("://")[2] if "://" in path and not is_url(path) else path
+    return os.path.expanduser(path)
+
+
+def location(path: str) -> str | Path:
+    """Return what a library takes for the same place: of text, some take `#` and `?` for parts of a URL."""
+    return path if is_url(path) else Path(path)
+
+
+@contextmanager
+def writing_to(output: str) -> Iterator[None]:
+    """Turn what the system, or a store, raises while something is written into one error that names the output.
+
+    Raises
+    ------
+    OutputError
+    """
+    try:
+        yield
+    except StreamGMMError:
+        raise
+    except OSError as error:
+        raise unwritable(output, error) from error
+
+
+def unwritable(output: str, error: OSError) -> OutputError:
+    """Make the error for an output that can't be written."""
+    reason = error.strerror or str(error) or type(error).__name__
+    found = OutputError(f"{output} can't be written: {reason}{_REMEDIES.get(error.errno or 0, '')}")
+    found.errno = error.errno
+    return found
+
+
+def temporary_beside(target: Path, kind: str) -> Path:
+    """Return a new name beside a path, that is no longer than names may be and ends as the path does."""
+    mark = f"-{uuid.uuid4().hex[:8]}.{kind}"
+    room = _NAME_BYTES - len(os.fsencode(f".{mark}{target.suffix}"))
+    stem = os.fsdecode(os.fsencode(target.stem)[: max(0, room)])
+    return target.with_name(f".{stem}{mark}{target.suffix}")
+
+
+@contextmanager
+def replaced_whole(path: str) -> Iterator[str]:
+    """Give a temporary name beside a path or a URL; what is there at the end takes the path's place."""
+    with _replaced_objects(path) if is_url(path) else _replaced_files(local_path(path)) as temporary:
+        yield temporary
+
+
+@contextmanager
+def _replaced_files(path: str) -> Iterator[str]:
+    target = Path(path).absolute()
+    temporary, old = temporary_beside(target, "partial"), temporary_beside(target, "old")
+    try:
+        yield str(temporary)
+        with writing_to(path):
+            _put_in_place(temporary, target, old)
+    except BaseException:
+        _delete(temporary)
+        raise
+    _delete(old)
+
+
+def _put_in_place(temporary: Path, target: Path, old: Path) -> None:
+    # A file replaces a file in one step. Where one of both is a folder, the old one is moved aside first.
+    aside = os.path.lexists(target) and (temporary.is_dir() or target.is_dir())
+    if aside:
+        os.rename(target, old)
+    try:
+        os.replace(temporary, target)
+    except BaseException:
+        if aside:
+            os.rename(old, target)
+        raise
+
+
+def _delete(path: Path) -> None:
+    """Delete a file, a link, or a folder with all that is in it; what can't be deleted stays."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+        return
+    with suppress(OSError):
+        path.unlink()
+
+
+@contextmanager
+def _replaced_objects(url: str) -> Iterator[str]:
+    filesystem, target = opened_place(url)
+    folder, _, name = target.rpartition("/")
+    temporary = f"{folder}/{temporary_beside(Path(name), 'partial')}"
+    try:
+        yield url_of(temporary, url, target)
+        with writing_to(url):
+            _remove(filesystem, target)
+            try:
+                _copy(filesystem, temporary, target)
+            except BaseException:
+                _remove(filesystem, target)
+                raise
+    finally:
+        _remove(filesystem, temporary)
+
+
+def _copy(filesystem: Any, source: str, target: str) -> None:
+    filesystem.invalidate_cache()
+    names = [str(name).removeprefix(source) for name in retried(lambda: filesystem.find(source))]
+    first = sorted(name for name in names if not name.endswith(_LAST))
+    batches = [first[start : start + _AT_ONCE] for start in range(0, len(first), _AT_ONCE)]
+    batches += [[name] for name in sorted(set(names) - set(first))]
+    for batch in batches:
+        there, here = [source + name for name in batch], [target + name for name in batch]
+        # fsspec copies a list at once, where the store can.
+        retried(partial(filesystem.copy, there, here))
+
+
+def _remove(filesystem: Any, place: str) -> None:
+    filesystem.invalidate_cache()
+    with suppress(FileNotFoundError):
+        retried(lambda: filesystem.rm(place, recursive=True))

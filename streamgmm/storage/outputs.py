@@ -1,0 +1,124 @@
+"""Whether an output can be written, tried before the work: hours of a fit must not end in "no permission".
+
+On this machine a file is written beside the output and removed again. In an object store an object of a few bytes is
+put beside it and removed; what was there is not touched. Whether a whole result will fit, nobody can say.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from contextlib import suppress
+from pathlib import Path
+
+from streamgmm.exceptions import InputError, OutputError, OutputExistsError
+from streamgmm.storage.atomic_output import is_url, local_path, temporary_beside, unwritable, writing_to
+from streamgmm.storage.requests import retried
+from streamgmm.storage.urls import opened_place
+
+#: Bytes that are written to see whether there is room for any.
+_TRIED = b"streamgmm tries whether it can write here.\n" * 100
+
+
+def check_output(output: str | os.PathLike[str], *, overwrite: bool, is_folder: bool) -> None:
+    """Raise an error where nothing can, or may, be written at a path or a URL.
+
+    Parameters
+    ----------
+    output : str or path
+    overwrite : bool
+        Whether what is there may be replaced.
+    is_folder : bool
+        Whether a folder is to be written: what is there is then replaced whatever it is; a file replaces no folder.
+
+    Raises
+    ------
+    InputError
+        If it can't be the name of an output.
+    OutputExistsError
+        If there is something, unless `overwrite`.
+    OutputError
+        If nothing can be written there.
+    """
+    name = os.fspath(output)
+    if not name or "\0" in name:
+        raise InputError(f"the output must be the name of a place to write to; got {name!r}")
+    if is_url(name):
+        filesystem, place = opened_place(name)
+        with writing_to(name):
+            exists = retried(lambda: filesystem.exists(place))
+    else:
+        exists = _exists(name, is_folder=is_folder)
+    if exists and not overwrite:
+        raise OutputExistsError(f"{name} exists: choose another name, or allow it to be replaced (overwrite)")
+    if is_url(name):
+        _try_object(name, removes=is_folder)
+    else:
+        _try_file(name, Path(local_path(name)).absolute())
+
+
+def _exists(name: str, *, is_folder: bool) -> bool:
+    target = Path(local_path(name)).absolute()
+    try:
+        found = target.lstat()
+    except FileNotFoundError:
+        found = None
+    except NotADirectoryError:
+        raise OutputError(f"{name} can't be written: {_file_above(target)} is a file, not a folder") from None
+    except OSError as error:
+        raise unwritable(name, error) from error
+    if not target.parent.is_dir():
+        raise OutputError(f"{target.parent} is not a folder, so {name} can't be written: create it first")
+    if found is None:
+        return False
+    if not is_folder and target.is_dir():
+        raise OutputError(f"{name} is a folder, and what is to be written is a file: choose another name")
+    if target.is_mount():
+        raise unwritable(name, OSError(errno.EBUSY, "it is a mount point, which can't be replaced"))
+    return True
+
+
+def _file_above(target: Path) -> Path:
+    return next((path for path in target.parents if path.is_file()), target.parent)
+
+
+def _try_file(name: str, target: Path) -> None:
+    tried = temporary_beside(target, "try")
+    with writing_to(name):
+        try:
+            with open(tried, "xb") as file:
+                file.write(_TRIED)
+        finally:
+            with suppress(FileNotFoundError):
+                tried.unlink()
+        _check_owner(target)
+
+
+def _check_owner(target: Path) -> None:
+    """Raise PermissionError where only its owner may replace what is there: in /tmp, say."""
+    if not hasattr(os, "geteuid") or not os.path.lexists(target):
+        return
+    folder, user = target.parent.stat(), os.geteuid()
+    if folder.st_mode & stat.S_ISVTX and user not in (0, folder.st_uid, target.lstat().st_uid):
+        raise PermissionError(errno.EPERM, "it is another user's, in a folder where only its owner may replace it")
+
+
+def _try_object(url: str, *, removes: bool) -> None:
+    """Put an object beside a URL and remove it.
+
+    Folders are put together under another name, which is then removed; where nothing may be removed, a model can still
+    be written, and what is tried stays.
+    """
+    filesystem, place = opened_place(url)
+    folder, _, last = place.rpartition("/")
+    tried = f"{folder}/{temporary_beside(Path(last), 'try')}"
+    with writing_to(url):
+        retried(lambda: filesystem.pipe_file(tried, b"streamgmm"))
+        try:
+            retried(lambda: filesystem.rm_file(tried))
+        except FileNotFoundError:
+            return
+        except OSError:
+            if removes:
+                raise
