@@ -31,7 +31,7 @@ def serializable(cls: Class) -> Class:
     return cls
 
 
-def encoded(value: Any) -> tuple[Any, Arrays]:
+def encode(value: Any) -> tuple[Any, Arrays]:
     """Turn a value into what JSON can hold and named arrays; floats keep their bits.
 
     Raises
@@ -72,8 +72,8 @@ def _encode(value: Any, arrays: Arrays, names: dict[int, str]) -> Any:
     raise TypeError(f"no way to encode a {kind}")
 
 
-def decoded(tree: Any, arrays: Arrays) -> Any:
-    """Turn back what `encoded` gave.
+def decode(tree: Any, arrays: Arrays) -> Any:
+    """Turn back what `encode` gave.
 
     Raises
     ------
@@ -87,8 +87,8 @@ def decoded(tree: Any, arrays: Arrays) -> Any:
     if "float" in tree:
         return float.fromhex(tree["float"])
     if "tuple" in tree:
-        return tuple(decoded(one, arrays) for one in tree["tuple"])
+        return tuple(decode(one, arrays) for one in tree["tuple"])
     if "enum" in tree:
         kind, name = tree["enum"]
         return _CLASSES[kind][name]
-    return _CLASSES[tree["class"]](**{name: decoded(one, arrays) for name, one in tree["fields"].items()})
+    return _CLASSES[tree["class"]](**{name: decode(one, arrays) for name, one in tree["fields"].items()})

@@ -20,7 +20,7 @@ def compile_kernels():
     parameters = MixtureParameters.from_covariances(
         "full", np.ones(1), np.zeros((1, 2)), FAMILIES["full"].identity(2)[np.newaxis]
     )
-    frame = parameters.own_frame()
+    frame = parameters.own_whitening()
     for rows, kernel in ((x, Kernel.FLOAT64), (_read_only(x), Kernel.FLOAT64), (x.astype("f4"), Kernel.FLOAT32)):
         e_step(rows, None, PassModel(parameters, frame, kernel))
     for rows in (x, _read_only(x)):

@@ -10,8 +10,8 @@ import pyarrow.parquet as pq
 import pytest
 import zarr
 
-from streamgmm.em import iteration as em
 from streamgmm.em.anderson import Anderson
+from streamgmm.em.iteration import run_em, start_state
 from streamgmm.em.passes import RowsInMemory
 from streamgmm.em.state import Problem
 from streamgmm.gaussian.covariances import FAMILIES
@@ -58,11 +58,11 @@ def a_start(x, n_components, covariance_type, rng):
 
 def model_of(x, n_components, covariance_type, rng, kernel=Kernel.FLOAT64):
     family = FAMILIES[covariance_type]
-    frame = family.frame(x.mean(axis=0), np.atleast_2d(np.cov(x.T, bias=True)))
+    whitening = family.whitening(x.mean(axis=0), np.atleast_2d(np.cov(x.T, bias=True)))
     start = a_start(x, n_components, covariance_type, rng)
     covariances = family.covariances_of_precisions(start["precisions_init"])
     data = MixtureParameters.from_covariances(covariance_type, start["weights_init"], start["means_init"], covariances)
-    return PassModel(data.to_frame(frame), frame, kernel), data
+    return PassModel(data.whiten(whitening), whitening, kernel), data
 
 
 def quiet_fit(model, x, **keywords):
@@ -119,23 +119,23 @@ def bad_inputs(folder):
 
 def problem_of(x, covariance_type):
     family = FAMILIES[covariance_type]
-    frame = family.frame(x.mean(axis=0), np.cov(x.T, bias=True))
+    whitening = family.whitening(x.mean(axis=0), np.cov(x.T, bias=True))
     reach = np.full(x.shape[1], 5.0)
     return Problem(
-        frame, PenalizedMStep.automatic(family, frame, len(x)), reach, False, frame.points_to_frame(x[:500]), 0
+        whitening, PenalizedMStep.automatic(family, whitening, len(x)), reach, False, whitening.whiten(x[:500]), 0
     )
 
 
 def fitted(problem, x, parameters):
     rows = RowsInMemory(x, np.ones(len(x)))
-    return em.run(problem, em.init(parameters), rows.read, Anderson(), tol=1e-5, max_iter=500), rows
+    return run_em(problem, start_state(parameters), rows.read, Anderson(), tol=1e-5, max_iter=500), rows
 
 
 def a_bad_optimum(x, covariance_type):
     """Two components on one far cluster, one on the two others."""
     problem = problem_of(x, covariance_type)
     centers = np.array([[12.0, 0.0], [12.5, 0.5], [-6.0, 0.0]])
-    z = problem.frame.points_to_frame(centers)
+    z = problem.whitening.whiten(centers)
     family = FAMILIES[covariance_type]
     one = 0.02 * family.identity(2)
     covariances = one if family.shared else np.stack([one] * 3)

@@ -5,17 +5,17 @@ import json
 import numpy as np
 import pytest
 
-from streamgmm.serialization import decoded, encoded
+from streamgmm.serialization import decode, encode
 
 
 def test_only_known_classes_are_read():
     with pytest.raises(TypeError, match="encode"):
-        encoded(object())
+        encode(object())
     with pytest.raises(KeyError):
-        decoded({"class": "Popen", "fields": {}}, {})
+        decode({"class": "Popen", "fields": {}}, {})
     value = (None, True, 3, -0.0, float("inf"), np.float64(0.1), "text", np.arange(3))
-    tree, arrays = encoded(value)
-    back = decoded(json.loads(json.dumps(tree)), arrays)
+    tree, arrays = encode(value)
+    back = decode(json.loads(json.dumps(tree)), arrays)
     assert back[:7] == value[:7]
     assert np.signbit(back[3])
     np.testing.assert_array_equal(back[7], value[7])

@@ -11,18 +11,18 @@ import numpy as np
 
 from streamgmm._version import __version__
 from streamgmm.exceptions import CheckpointError, CheckpointWarning
-from streamgmm.serialization import decoded, encoded
+from streamgmm.serialization import decode, encode
 from streamgmm.storage.folders import Folder
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 _KEY = "streamgmm-checkpoint"
 
 
-def encoded_file(header: dict[str, Any], values: Any) -> bytes:
+def encode_file(header: dict[str, Any], values: Any) -> bytes:
     """Return what a file of some values holds, with a header that JSON can hold."""
     from safetensors.numpy import save
 
-    tree, arrays = encoded(values)
+    tree, arrays = encode(values)
     whole = {"format_version": FORMAT_VERSION, "streamgmm_version": __version__, **header, "values": tree}
     # (`ascontiguousarray` would make a vector of a single number.)
     contiguous = {name: np.asarray(array, order="C") for name, array in arrays.items()}
@@ -30,7 +30,7 @@ def encoded_file(header: dict[str, Any], values: Any) -> bytes:
     return body
 
 
-def decoded_file(folder: Folder, name: str) -> dict[str, Any] | None:
+def read_file(folder: Folder, name: str) -> dict[str, Any] | None:
     """Read a file: its header, and the values under "values"; None, and a warning, where it is damaged.
 
     Raises
@@ -53,7 +53,13 @@ def decoded_file(folder: Folder, name: str) -> dict[str, Any] | None:
                 f"{folder.url}/{name} has checkpoint format {version}, and this version of streamgmm reads up to "
                 f"{FORMAT_VERSION}: upgrade streamgmm, or begin anew with resume='never'"
             )
-        return {**header, "values": decoded(header["values"], load(body))}
+        if version < FORMAT_VERSION:
+            raise CheckpointError(
+                f"{folder.url}/{name} has checkpoint format {version}, of an earlier version of streamgmm, and this "
+                f"one goes on from format {FORMAT_VERSION}: end that fit with the earlier version, choose another "
+                "folder, or begin anew with resume='never'"
+            )
+        return {**header, "values": decode(header["values"], load(body))}
     except (SafetensorError, KeyError, TypeError, ValueError, OSError) as error:
         if isinstance(error, OSError) and not folder.is_local:
             # A store that can't be reached is not an empty one.

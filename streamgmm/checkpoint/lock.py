@@ -105,7 +105,7 @@ class RunLock:
 
 
 @contextmanager
-def locked(folder: Folder) -> Iterator[RunLock]:
+def lock_folder(folder: Folder) -> Iterator[RunLock]:
     """Hold a folder against other runs.
 
     Raises

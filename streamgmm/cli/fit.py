@@ -62,11 +62,11 @@ def fit(
     """
     from streamgmm import GaussianMixture, save
     from streamgmm.storage.outputs import check_output
-    from streamgmm.storage.places import InUse, check_apart, places_of
+    from streamgmm.storage.places import InUse, check_apart, find_places
 
     # Known before the hours of a fit, not after.
     check_apart(
-        output, InUse("the rows", places_of(source)), InUse("the checkpoint", places_of(parameters["checkpoint"]))
+        output, InUse("the rows", find_places(source)), InUse("the checkpoint", find_places(parameters["checkpoint"]))
     )
     check_output(output, overwrite=overwrite, is_folder=False)
     given = {name: value for name, value in parameters.items() if value is not None}

@@ -38,12 +38,12 @@ def predict(
     """
     from streamgmm import load, write_predictions
     from streamgmm.predict.stores import check_result_place
-    from streamgmm.storage.places import InUse, check_apart, places_of
+    from streamgmm.storage.places import InUse, check_apart, find_places
 
     if proba and log_density:
         raise InputError("--proba and --log-density exclude each other: run the command once for each")
     # Known before a cluster is started.
-    check_apart(output, InUse("the rows", places_of(source)), InUse("the model", places_of(model)))
+    check_apart(output, InUse("the rows", find_places(source)), InUse("the model", find_places(model)))
     check_result_place(output, overwrite=overwrite)
     kind = "proba" if proba else "log_density" if log_density else "labels"
     fitted = load(model)

@@ -79,10 +79,10 @@ def select(
     """
     from streamgmm import save, search
     from streamgmm.storage.outputs import check_output
-    from streamgmm.storage.places import InUse, check_apart, places_of
+    from streamgmm.storage.places import InUse, check_apart, find_places
 
     if output is not None:
-        check_apart(output, InUse("the rows", places_of(source)))
+        check_apart(output, InUse("the rows", find_places(source)))
         check_output(output, overwrite=overwrite, is_folder=False)
     given = {name: value for name, value in parameters.items() if value is not None}
     with (

@@ -10,17 +10,16 @@ from functools import partial
 
 import numpy as np
 
-from streamgmm.components.merge import merges, without
-from streamgmm.components.split import Split, splits, with_split
-from streamgmm.em import iteration as em
+from streamgmm.components.merge import merge_pair, rank_merges
+from streamgmm.components.split import Split, apply_split, find_splits
 from streamgmm.em.anderson import Anderson
 from streamgmm.em.convergence import StopReason
+from streamgmm.em.iteration import PlainEM, iterate, run_em, start_state
 from streamgmm.em.passes import RowsInMemory
 from streamgmm.em.state import Problem, State
 from streamgmm.exceptions import SingularCovarianceError
-from streamgmm.execution.threads import at_once
+from streamgmm.execution.threads import run_at_once
 from streamgmm.gaussian.parameters import MixtureParameters
-from streamgmm.gaussian.precision import Kernel
 
 #: The cheapest merges, of which one is drawn.
 _MERGES = 8
@@ -36,7 +35,7 @@ CONVERGED_STEPS = 60
 _FEWEST_GAINS, _HOPE = 4, 5.0
 
 
-def grown(problem: Problem, state: State, rows: RowsInMemory, n_components: int, *, seed: int) -> State:
+def grow(problem: Problem, state: State, rows: RowsInMemory, n_components: int, *, seed: int) -> State:
     """Split components one by one, each time the one whose split gains most, until there are `n_components`."""
     rng = np.random.default_rng(seed)
     problem = replace(problem, repairs=False, rough=True)
@@ -47,10 +46,10 @@ def grown(problem: Problem, state: State, rows: RowsInMemory, n_components: int,
         part = rows.first(max(FEWEST_ROWS, len(rows) * (before.n_components + 1) // n_components))
         # The other components have hardly moved: their splits stay what they were.
         new = [k for k in range(before.n_components) if k not in known]
-        known.update((split.component, split) for split in splits(problem, before, part, rng, new))
+        known.update((split.component, split) for split in find_splits(problem, before, part, rng, new))
         best = sorted(known.values(), key=lambda split: -split.gain)[:_GROWTH_TRIES]
         work = before.natural_parameters().size * len(part)
-        tried = at_once([partial(_tried, problem, before, split, part) for split in best], work=work)
+        tried = run_at_once([partial(_tried, problem, before, split, part) for split in best], work=work)
         found = [(one, split.component) for one, split in zip(tried, best, strict=True) if one is not None]
         if not found:
             break
@@ -61,15 +60,15 @@ def grown(problem: Problem, state: State, rows: RowsInMemory, n_components: int,
 
 def _tried(problem: Problem, parameters: MixtureParameters, split: Split, rows: RowsInMemory) -> State | None:
     try:
-        return em.run(
-            problem, em.init(with_split(parameters, split)), rows.read, em.PlainEM(), tol=_GROWTH_TOL,
+        return run_em(
+            problem, start_state(apply_split(parameters, split)), rows.read, PlainEM(), tol=_GROWTH_TOL,
             max_iter=_GROWTH_STEPS,
         )  # fmt: skip
     except SingularCovarianceError:
         return None
 
 
-def regrown(problem: Problem, state: State, rows: RowsInMemory, part: RowsInMemory, *, tol: float, seed: int) -> State:
+def regrow(problem: Problem, state: State, rows: RowsInMemory, part: RowsInMemory, *, tol: float, seed: int) -> State:
     """Merge a third of the components away, grow the mixture again, and keep that where its likelihood is higher.
 
     Parameters
@@ -91,17 +90,21 @@ def regrown(problem: Problem, state: State, rows: RowsInMemory, part: RowsInMemo
     fewer = state
     try:
         for _ in range(max(1, n_components // 3)):
-            if fewer.best is None or fewer.best.kernel is Kernel.CAREFUL:
+            if fewer.best is None or fewer.best.kernel.is_centered:
                 return state
-            pairs = merges(problem, fewer.best)[:_MERGES]
+            pairs = rank_merges(problem, fewer.best)[:_MERGES]
             _, i, j = pairs[rng.integers(len(pairs))]
-            fewer = em.run(
-                replace(problem, repairs=False), em.init(without(problem, fewer.best, i, j)), part.read, Anderson(),
-                tol=_GROWTH_TOL, max_iter=_GROWTH_STEPS,
-            )  # fmt: skip
-        again = grown(problem, fewer, part, n_components, seed=seed)
-        ended = continued(
-            problem, em.init(again.safe), rows, worth=state.lower_bound, tol=tol, max_iter=CONVERGED_STEPS
+            fewer = run_em(
+                replace(problem, repairs=False),
+                start_state(merge_pair(problem, fewer.best, i, j)),
+                part.read,
+                Anderson(),
+                tol=_GROWTH_TOL,
+                max_iter=_GROWTH_STEPS,
+            )
+        again = grow(problem, fewer, part, n_components, seed=seed)
+        ended = continue_em(
+            problem, start_state(again.safe), rows, worth=state.lower_bound, tol=tol, max_iter=CONVERGED_STEPS
         )
     except SingularCovarianceError:
         return state
@@ -110,7 +113,7 @@ def regrown(problem: Problem, state: State, rows: RowsInMemory, part: RowsInMemo
     return ended if ended.lower_bound > state.lower_bound + SMALLEST_GAIN else state
 
 
-def continued(
+def continue_em(
     problem: Problem,
     state: State | None,
     rows: RowsInMemory,
@@ -130,7 +133,7 @@ def continued(
     state = replace(state, stop_reason=None)
     try:
         while state.stop_reason is None and state.lower_bound < enough:
-            state = em.iterated(problem, state, rows.read, Anderson(), tol=tol, max_iter=max_iter)
+            state = iterate(problem, state, rows.read, Anderson(), tol=tol, max_iter=max_iter)
             if len(state.gains) >= _FEWEST_GAINS and state.lower_bound + _HOPE * state.gap < worth:
                 return None
     except SingularCovarianceError:

@@ -10,17 +10,17 @@ from dataclasses import replace
 
 import numpy as np
 
-from streamgmm.em.degeneracy import resolved
+from streamgmm.em.degeneracy import widen_to_resolution
 from streamgmm.em.state import Problem, Step
 from streamgmm.gaussian.covariances import CovarianceFamily
 from streamgmm.gaussian.m_step import Moments, factor_moments
 from streamgmm.gaussian.parameters import MixtureParameters
-from streamgmm.gaussian.precision import RESOLUTION, Kernel
+from streamgmm.gaussian.precision import Kernel
 from streamgmm.gaussian.statistics import SufficientStatistics
 from streamgmm.typing import Floats
 
 
-def merges(problem: Problem, step: Step) -> list[tuple[float, int, int]]:
+def rank_merges(problem: Problem, step: Step) -> list[tuple[float, int, int]]:
     """Return (cost in nats per row, i, j) for the pairs of components, the cheapest first.
 
     The cost is a bound on the loss of likelihood where j is put into i, and the two into one Gaussian with their
@@ -48,7 +48,7 @@ def merges(problem: Problem, step: Step) -> list[tuple[float, int, int]]:
     return [(float(costs[at]), int(first[at]), int(second[at])) for at in order]
 
 
-def without(problem: Problem, step: Step, kept: int, freed: int) -> MixtureParameters:
+def merge_pair(problem: Problem, step: Step, kept: int, freed: int) -> MixtureParameters:
     """Merge two components."""
     sums = step.statistics.sums.copy()
     sums[kept] += sums[freed]
@@ -59,7 +59,7 @@ def without(problem: Problem, step: Step, kept: int, freed: int) -> MixtureParam
 
 def _regular_moments(problem: Problem, family: CovarianceFamily, statistics: SufficientStatistics) -> Moments:
     """Do an M-step, with what has collapsed widened to what the fast kernel can tell from zero."""
-    return resolved(family, problem.m_step.maximize(family, statistics), RESOLUTION[Kernel.FLOAT64])
+    return widen_to_resolution(family, problem.m_step.maximize(family, statistics), Kernel.FLOAT64.resolution)
 
 
 def _log_dets(family: CovarianceFamily, covariances: Floats, n_features: int) -> Floats:

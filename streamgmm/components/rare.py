@@ -13,16 +13,15 @@ from dataclasses import replace
 import numpy as np
 from scipy.spatial import KDTree
 
-from streamgmm.components.merge import merges, without
+from streamgmm.components.merge import merge_pair, rank_merges
 from streamgmm.components.split import covariance_of_group
-from streamgmm.em import iteration as em
 from streamgmm.em.anderson import Anderson
 from streamgmm.em.candidates import Candidate
+from streamgmm.em.iteration import run_em, start_state
 from streamgmm.em.passes import RowsInMemory, UnlikelyRows
 from streamgmm.em.state import Problem, State, Step
 from streamgmm.exceptions import SingularCovarianceError
 from streamgmm.gaussian.parameters import MixtureParameters
-from streamgmm.gaussian.precision import Kernel
 from streamgmm.typing import Floats, Integers
 
 #: Rows that must lie together, at least: this many times those that a covariance needs, and this many anyway.
@@ -37,7 +36,7 @@ _SHARE_OF_COST = 0.1
 _SMALLEST_SAMPLE, _STEP_WORK, _ROWS_PER_PARAMETER = 5_000, 300_000_000, 50
 
 
-def challenger(candidate: Candidate, unlikely: UnlikelyRows, sample: RowsInMemory) -> Candidate | None:
+def find_challenger(candidate: Candidate, unlikely: UnlikelyRows, sample: RowsInMemory) -> Candidate | None:
     """Return a candidate with a component among the unlikely rows, if the sample and those rows say it is better.
 
     Parameters
@@ -50,13 +49,13 @@ def challenger(candidate: Candidate, unlikely: UnlikelyRows, sample: RowsInMemor
         Its first rows are enough for a large one.
     """
     step, problem = candidate.state.best, candidate.problem
-    if step is None or step.kernel is Kernel.CAREFUL or step.parameters.n_components < 2:
+    if step is None or step.kernel.is_centered or step.parameters.n_components < 2:
         return None
     near = _group(problem, step, unlikely)
     if near is None:
         return None
-    z, weight = problem.frame.points_to_frame(unlikely.x[near]), unlikely.weight[near]
-    cheapest = merges(problem, step)[:_TRIES]
+    z, weight = problem.whitening.whiten(unlikely.x[near]), unlikely.weight[near]
+    cheapest = rank_merges(problem, step)[:_TRIES]
     cost, _, _ = cheapest[0]
     if _gain(z, weight, unlikely.log_prob[near], step.statistics.sum_weight) < _SHARE_OF_COST * cost:
         return None
@@ -81,7 +80,7 @@ def challenger(candidate: Candidate, unlikely: UnlikelyRows, sample: RowsInMemor
             best = after
     if before is None or best is None or best.lower_bound <= before.lower_bound:
         return None
-    return replace(candidate, state=em.init(best.safe))
+    return Candidate.begin(problem, candidate.accelerator, start_state(best.safe), group=candidate.group)
 
 
 def _gain(z: Floats, weight: Floats, log_prob: Floats, sum_weight: float) -> float:
@@ -102,12 +101,12 @@ def _gain(z: Floats, weight: Floats, log_prob: Floats, sum_weight: float) -> flo
 
 
 def _group(problem: Problem, step: Step, unlikely: UnlikelyRows) -> Integers | None:
-    """Find the closest group of rows in the frame's coordinates."""
+    """Find the closest group of rows in whitened coordinates."""
     n_features = step.parameters.n_features
     few = max(_FEWEST, _TIMES_MIN_ROWS * step.parameters.family.min_rows(n_features))
     if len(unlikely.x) < few:
         return None
-    z = problem.frame.points_to_frame(unlikely.x)
+    z = problem.whitening.whiten(unlikely.x)
     tree = KDTree(z)
     distances = np.asarray(tree.query(z, k=few)[0])[:, -1]
     center = int(np.argmin(distances))
@@ -126,21 +125,21 @@ def _with_unlikely(sample: RowsInMemory, unlikely: UnlikelyRows, sum_weight: flo
 def _seeded(problem: Problem, step: Step, kept: int, freed: int, z: Floats, weight: Floats) -> MixtureParameters:
     """Merge two components, and put a new one where a group of rows is."""
     family = step.parameters.family
-    rest = without(problem, step, kept, freed)
+    rest = merge_pair(problem, step, kept, freed)
     share = float(weight.sum()) / step.statistics.sum_weight
     center = np.average(z, axis=0, weights=weight)
     means = np.vstack([rest.means, center])
     weights = np.append((1.0 - share) * rest.weights, share)
     covariances = rest.covariances
     if not family.shared:
-        own = family.frame(center, covariance_of_group(family, z, center, weight))
-        one = family.covariances_to_data(family.identity(z.shape[1])[np.newaxis], own)
+        own = family.whitening(center, covariance_of_group(family, z, center, weight))
+        one = family.unwhiten_covariances(family.identity(z.shape[1])[np.newaxis], own)
         covariances = np.concatenate([covariances, one])
     return MixtureParameters.from_covariances(family.name, weights, means, covariances)
 
 
 def _tried(problem: Problem, beginning: MixtureParameters, rows: RowsInMemory) -> State | None:
     try:
-        return em.run(problem, em.init(beginning), rows.read, Anderson(), tol=1e-6, max_iter=_STEPS)
+        return run_em(problem, start_state(beginning), rows.read, Anderson(), tol=1e-6, max_iter=_STEPS)
     except SingularCovarianceError:
         return None

@@ -14,15 +14,14 @@ from dataclasses import replace
 
 import numpy as np
 
-from streamgmm.components.grow import CONVERGED_STEPS, SMALLEST_GAIN, continued
-from streamgmm.components.merge import merges, without
-from streamgmm.components.split import Split, splits, with_split
-from streamgmm.em import iteration as em
+from streamgmm.components.grow import CONVERGED_STEPS, SMALLEST_GAIN, continue_em
+from streamgmm.components.merge import merge_pair, rank_merges
+from streamgmm.components.split import Split, apply_split, find_splits
+from streamgmm.em.iteration import PlainEM, run_em, start_state
 from streamgmm.em.passes import RowsInMemory
 from streamgmm.em.state import Problem, State, Step
 from streamgmm.exceptions import SingularCovarianceError
 from streamgmm.gaussian.parameters import MixtureParameters
-from streamgmm.gaussian.precision import Kernel
 
 #: Merges and splits whose pairs are looked at, and how many of these pairs are tried.
 _MERGES, _SPLITS, _TRIES = 8, 8, 6
@@ -40,7 +39,7 @@ _STEPS_OF_SPLITS = 10
 _Relocation = tuple[tuple[int, int], int]
 
 
-def relocated(
+def relocate(
     problem: Problem, state: State, rows: RowsInMemory, *, tol: float, seed: int, n_steps: int
 ) -> tuple[State, int]:
     """Relocate components while that raises the likelihood of the rows.
@@ -90,14 +89,14 @@ def _first_better(
 
     What is tried goes into `tried`, and nothing that is in there is tried.
     """
-    if state.best is None or state.best.kernel is Kernel.CAREFUL or state.parameters.n_components < 3:
+    if state.best is None or state.best.kernel.is_centered or state.parameters.n_components < 3:
         return None, 0
     bound = state.lower_bound + SMALLEST_GAIN
     n_done = _STEPS_OF_SPLITS
     trials: list[State] = []
     for candidate in _candidates(problem, state.best, rows, rng, tried):
         beginning = _first_step(problem, candidate, rows)
-        trial = continued(problem, beginning, rows, worth=bound, tol=tol, max_iter=_FIRST_STEPS, enough=bound)
+        trial = continue_em(problem, beginning, rows, worth=bound, tol=tol, max_iter=_FIRST_STEPS, enough=bound)
         if trial is None:
             continue
         n_done += trial.n_iter
@@ -107,12 +106,12 @@ def _first_better(
         trials.append(trial)
     trials.sort(key=lambda trial: -trial.lower_bound)
     for trial in trials[: _TRIES // 2]:
-        found = continued(problem, trial, rows, worth=bound, tol=tol, max_iter=_TRIAL_STEPS, enough=bound)
+        found = continue_em(problem, trial, rows, worth=bound, tol=tol, max_iter=_TRIAL_STEPS, enough=bound)
         if found is None:
             continue
         n_done += found.n_iter - trial.n_iter
         if found.lower_bound >= bound:
-            better = continued(problem, found, rows, worth=bound, tol=tol, max_iter=CONVERGED_STEPS)
+            better = continue_em(problem, found, rows, worth=bound, tol=tol, max_iter=CONVERGED_STEPS)
             if better is not None and better.lower_bound >= bound:
                 return better, n_done + better.n_iter - found.n_iter
             # A number for `reg_covar` may take away on the way to the end what was gained before.
@@ -122,20 +121,20 @@ def _first_better(
 def _first_step(problem: Problem, candidate: MixtureParameters, rows: RowsInMemory) -> State | None:
     """Do one EM step: where `reg_covar` adds to covariances, only what M-steps give can be compared."""
     try:
-        first = em.run(
-            replace(problem, repairs=False), em.init(candidate), rows.read, em.PlainEM(), tol=0.0, max_iter=1
+        first = run_em(
+            replace(problem, repairs=False), start_state(candidate), rows.read, PlainEM(), tol=0.0, max_iter=1
         )
     except SingularCovarianceError:
         return None
-    return em.init(first.safe)
+    return start_state(first.safe)
 
 
 def _candidates(
     problem: Problem, step: Step, rows: RowsInMemory, rng: np.random.Generator, tried: set[_Relocation]
 ) -> Iterator[MixtureParameters]:
     """Give mixtures with one component relocated in a way that was not tried, the most promising first."""
-    cheapest = merges(problem, step)[:_MERGES]
-    best_splits = splits(problem, step.parameters, rows, rng)[:_SPLITS]
+    cheapest = rank_merges(problem, step)[:_MERGES]
+    best_splits = find_splits(problem, step.parameters, rows, rng)[:_SPLITS]
     pairs = [
         (split.gain - cost, (i, j), split)
         for cost, i, j in cheapest
@@ -161,4 +160,4 @@ def _relocation(problem: Problem, step: Step, merge: tuple[int, int], split: Spl
     """Merge two components, and split another."""
     kept, freed = merge
     place = split.component - (1 if split.component > freed else 0)
-    return with_split(without(problem, step, kept, freed), replace(split, component=place))
+    return apply_split(merge_pair(problem, step, kept, freed), replace(split, component=place))

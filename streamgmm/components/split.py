@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy import linalg
 
-from streamgmm.em.degeneracy import degenerate_components
+from streamgmm.em.degeneracy import find_degenerate
 from streamgmm.em.passes import RowsInMemory
 from streamgmm.em.state import Problem
 from streamgmm.exceptions import SingularCovarianceError
@@ -19,7 +19,7 @@ from streamgmm.gaussian.parameters import MixtureParameters
 from streamgmm.gaussian.precision import Kernel
 from streamgmm.gaussian.regularization import PenalizedMStep
 from streamgmm.gaussian.statistics import SufficientStatistics
-from streamgmm.gaussian.whitening import Frame
+from streamgmm.gaussian.whitening import Whitening
 from streamgmm.typing import Floats
 
 #: Rows, and EM steps, to find out how a component splits; the first steps are done from each of three divisions.
@@ -38,7 +38,7 @@ class Split:
     shares : ndarray of shape (2,)
         Of the weight of the component.
     means : ndarray of shape (2, n_features)
-        In the frame's coordinates.
+        In whitened coordinates.
     covariances : ndarray or None
         In the shape of two components' covariances; None where all components share one.
     n_rows : int
@@ -53,7 +53,7 @@ class Split:
     n_rows: int
 
 
-def splits(
+def find_splits(
     problem: Problem,
     parameters: MixtureParameters,
     rows: RowsInMemory,
@@ -62,7 +62,7 @@ def splits(
 ) -> list[Split]:
     """Split every component, or some, that have rows enough; the one that gains most first."""
     family, n_features = parameters.family, parameters.n_features
-    z = rows.in_frame(problem.frame)
+    z = rows.whiten(problem.whitening)
     labels = evaluate(z, parameters, labels=True).labels
     total = rows.sum_weight
 
@@ -81,7 +81,7 @@ def splits(
     return sorted((split for split in found if split is not None), key=lambda split: -split.gain)
 
 
-def with_split(parameters: MixtureParameters, split: Split) -> MixtureParameters:
+def apply_split(parameters: MixtureParameters, split: Split) -> MixtureParameters:
     """Put a split's two components in the place of one."""
     k = split.component
     weights = np.append(parameters.weights, split.shares[1] * parameters.weights[k])
@@ -105,10 +105,15 @@ def _split(
         family, factor = FAMILIES["spherical"], parameters.precisions_cholesky
         z = z @ factor
     center = np.average(z, axis=0, weights=weight)
-    frame = family.frame(center, covariance_of_group(family, z, center, weight))
-    y = frame.points_to_frame(z)
+    whitening = family.whitening(center, covariance_of_group(family, z, center, weight))
+    y = whitening.whiten(z)
     local = _LocalRows(
-        family, frame, PenalizedMStep.automatic(family, frame, float(weight.sum())), z, weight, family.features(y)
+        family,
+        whitening,
+        PenalizedMStep.automatic(family, whitening, float(weight.sum())),
+        z,
+        weight,
+        family.features(y),
     )
     alone = local.run(local.assigned(np.ones((len(y), 1))), 1)
     tried = [local.run(local.assigned(resp), _FIRST_SPLIT_STEPS) for resp in _halves(y, rng)]
@@ -117,7 +122,7 @@ def _split(
         return None
     leader = max(found, key=lambda one: one.bound)
     best = local.run(leader.statistics, _SPLIT_STEPS) or leader
-    two = best.parameters.to_data(frame)
+    two = best.parameters.unwhiten(whitening)
     means = two.means
     if parameters.family.shared:
         means = linalg.solve_triangular(parameters.precisions_cholesky, means.T, trans="T").T
@@ -126,7 +131,7 @@ def _split(
 
 
 def covariance_of_group(family: CovarianceFamily, z: Floats, center: Floats, weight: Floats) -> Floats:
-    """Return the covariance of rows about their mean, for a frame: the variances where a family has no more."""
+    """Return the covariance of rows about their mean, for a whitening: the variances where a family has no more."""
     if family.squares:
         variances: Floats = np.average((z - center) ** 2, axis=0, weights=weight)
         return variances
@@ -153,10 +158,10 @@ class _LocalFit:
 
 @dataclass(frozen=True)
 class _LocalRows:
-    """The rows of one component, in a frame that makes them white."""
+    """The rows of one component, in whitened coordinates that makes them white."""
 
     family: CovarianceFamily
-    frame: Frame
+    whitening: Whitening
     m_step: MStep
     z: Floats
     weight: Floats
@@ -173,12 +178,12 @@ class _LocalRows:
         fit: _LocalFit | None = None
         for _ in range(n_steps):
             found = self.m_step.maximize(self.family, statistics)
-            if len(degenerate_components(self.family, found, statistics.component_weights, self.m_step)):
+            if len(find_degenerate(self.family, found, statistics.component_weights, self.m_step)):
                 break
             try:
                 parameters = factor_moments(self.family, found)
             except SingularCovarianceError:
                 break
-            statistics = e_step(self.z, self.weight, PassModel(parameters, self.frame, Kernel.FLOAT64))
+            statistics = e_step(self.z, self.weight, PassModel(parameters, self.whitening, Kernel.FLOAT64))
             fit = _LocalFit(parameters, statistics.log_likelihood / statistics.sum_weight, statistics)
         return fit

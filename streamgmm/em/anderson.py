@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 from scipy import linalg
 
-from streamgmm.em.convergence import convergence_rate
+from streamgmm.em.convergence import estimate_rate
 from streamgmm.em.state import Problem, Proposal, State, Step
 from streamgmm.exceptions import SingularCovarianceError
 from streamgmm.gaussian.parameters import MixtureParameters
-from streamgmm.gaussian.unconstrained import coordinates, metric, mixture_of
+from streamgmm.gaussian.unconstrained import fisher_metric, from_unconstrained, to_unconstrained
 from streamgmm.serialization import serializable
 from streamgmm.typing import Floats
 
@@ -47,7 +47,7 @@ class History:
     residuals: tuple[Floats, ...] = ()
     images: tuple[Floats, ...] = ()
 
-    def pushed(self, residual: Floats, image: Floats) -> History:
+    def push(self, residual: Floats, image: Floats) -> History:
         """Return the history with one more point, and without the oldest where it is full."""
         if self.images and len(self.images[-1]) != len(image):
             return History((residual,), (image,))
@@ -92,9 +92,9 @@ def extrapolate(
     stretch : float
         <W f, W s> / <W f, W f> for the step s: how many times further than G(u) the fixed point seems to be.
     """
-    u, g = coordinates(parameters), coordinates(image)
-    weight = metric(parameters)
-    history = history.pushed(g - u, g)
+    u, g = to_unconstrained(parameters), to_unconstrained(image)
+    weight = fisher_metric(parameters)
+    history = history.push(g - u, g)
     target = history.extrapolated(weight)
     f, s = weight * (g - u), weight * (target - u)
     squared = float(f @ f)
@@ -108,7 +108,9 @@ def extrapolate(
     if not np.isfinite(length) or length > max(_LONGEST_STEP, 2.0 * np.sqrt(squared)):
         return image, History((g - u,), (g,)), float("inf")
     try:
-        following = mixture_of(target, parameters.covariance_type, parameters.n_components, parameters.n_features)
+        following = from_unconstrained(
+            target, parameters.covariance_type, parameters.n_components, parameters.n_features
+        )
     except SingularCovarianceError:
         return image, History((g - u,), (g,)), float("inf")
     return following, history, stretch
@@ -130,7 +132,7 @@ class Anderson:
         if step.updated.n_components != step.parameters.n_components:
             return Proposal(step.updated, float("inf"), None, "EM")
         following, history, stretch = extrapolate(history, step.parameters, step.updated)
-        rate = convergence_rate((*state.gains, step.gain))
+        rate = estimate_rate((*state.gains, step.gain))
         gap = step.gain * max(stretch, 1.0 / (1.0 - rate) if rate < 1.0 else float("inf"))
         if step.gain <= 0.0:
             gap = 0.0 if len(state.gains) > 0 else float("inf")

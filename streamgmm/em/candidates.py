@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
-from streamgmm.em import iteration as em
 from streamgmm.em.convergence import StopReason
+from streamgmm.em.iteration import advance, apply_stopping_rules, request_pass
 from streamgmm.em.passes import PassOutcome, UnlikelyRows
 from streamgmm.em.state import Accelerator, Problem, State
 from streamgmm.gaussian.e_step import PassModel
@@ -31,34 +31,36 @@ class Candidate:
     problem : Problem
     accelerator : Accelerator
     state : State
-    handicap : float
-        What is subtracted from its bound in comparisons, nats per row: zero for restarts; what a criterion takes off
-        for the number of parameters where these differ.
+    score : float
+        What it is compared by, nats per row, the higher the better: its bound, or a criterion.
     dropped : bool
         Whether it has left.
     group : int
         Candidates of one group are starts of one model: only the best of them counts.
     slack : float
         By how much its score may rise beside its bound, nats per row.
+    record : tuple
+        What a comparison has noted of each pass that it took part in.
     """
 
     problem: Problem
     accelerator: Accelerator
     state: State
-    handicap: float = 0.0
+    score: float
     dropped: bool = False
     group: int = 0
     slack: float = 0.0
+    record: tuple[Any, ...] = ()
+
+    @classmethod
+    def begin(cls, problem: Problem, accelerator: Accelerator, state: State, *, group: int = 0) -> Candidate:
+        """Return a candidate that stands where a state does."""
+        return cls(problem, accelerator, state, state.lower_bound, group=group)
 
     @property
     def active(self) -> bool:
         """Whether it takes part in the next pass."""
         return not self.dropped and self.state.stop_reason is None
-
-    @property
-    def score(self) -> float:
-        """Its bound less the handicap."""
-        return self.state.lower_bound - self.handicap
 
     @property
     def forecast(self) -> float:
@@ -69,8 +71,8 @@ class Candidate:
 class Comparison(Protocol):
     """How candidates are compared after a pass."""
 
-    def scored(self, fit: Candidate, at: int, place: int, outcome: PassOutcome) -> Candidate:
-        """Return a candidate with its handicap; it is the one at `at`, and at `place` among those of the pass."""
+    def score(self, candidate: Candidate, place: int, outcome: PassOutcome) -> Candidate:
+        """Return a candidate with its score after a pass; it is the one at `place` among those of the pass."""
 
     def standard_error(self, place: int, best: int, outcome: PassOutcome) -> float:
         """Return the standard error of the difference between two of the pass, nats per row."""
@@ -80,9 +82,9 @@ class Comparison(Protocol):
 class ByBound:
     """Restarts of one model are compared by their bounds."""
 
-    def scored(self, fit: Candidate, at: int, place: int, outcome: PassOutcome) -> Candidate:
-        """Leave the handicap as it is."""
-        return fit
+    def score(self, candidate: Candidate, place: int, outcome: PassOutcome) -> Candidate:
+        """Score by the bound."""
+        return replace(candidate, score=candidate.state.lower_bound)
 
     def standard_error(self, place: int, best: int, outcome: PassOutcome) -> float:
         """Return that of the mean paired difference over the tasks; zero where there are too few to tell."""
@@ -150,15 +152,15 @@ def run_together(
     while any(fit.active for fit in fits):
         n_iter += 1
         chosen = [at for at, fit in enumerate(fits) if fit.active]
-        models = tuple(em.request(fits[at].problem, fits[at].state, last=n_iter >= max_iter) for at in chosen)
+        models = tuple(request_pass(fits[at].problem, fits[at].state, last=n_iter >= max_iter) for at in chosen)
         if challenge is not None and n_iter == 1:
             models = (replace(models[0], n_unlikely=N_UNLIKELY), *models[1:])
         outcome = read(models)  # the E-steps
         for place, (at, model) in enumerate(zip(chosen, models, strict=True)):
             fit = fits[at]
-            state = em.advance(fit.problem, fit.state, model, outcome.statistics[place], fit.accelerator)
-            state = em.stopped(fit.problem, state, tol=tol, max_iter=max_iter)
-            fits[at] = comparison.scored(replace(fit, state=state), at, place, outcome)
+            state = advance(fit.problem, fit.state, model, outcome.statistics[place], fit.accelerator)
+            state = apply_stopping_rules(fit.problem, state, tol=tol, max_iter=max_iter)
+            fits[at] = comparison.score(replace(fit, state=state), place, outcome)
         if not patient:
             fits = _without_losers(fits, chosen, outcome, comparison)
         if challenge is not None and n_iter == 1 and outcome.unlikely is not None and fits[0].active:
@@ -169,7 +171,7 @@ def run_together(
     return fits
 
 
-def best_of(candidates: Sequence[Candidate]) -> Candidate:
+def best_candidate(candidates: Sequence[Candidate]) -> Candidate:
     """Return the candidate with the highest score of those that have not left."""
     return max((fit for fit in candidates if not fit.dropped), key=lambda fit: fit.score)
 
@@ -179,8 +181,10 @@ def _without_losers(
 ) -> list[Candidate]:
     if sum(not fit.dropped for fit in fits) < 2:
         return fits
-    best = best_of(fits)
-    of_group = {fit.group: best_of([one for one in fits if one.group == fit.group]) for fit in fits if not fit.dropped}
+    best = best_candidate(fits)
+    of_group = {
+        fit.group: best_candidate([one for one in fits if one.group == fit.group]) for fit in fits if not fit.dropped
+    }
     places = {at: place for place, at in enumerate(chosen)}
 
     def behind(at: int, fit: Candidate, better: Candidate) -> bool:

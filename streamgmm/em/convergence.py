@@ -42,7 +42,7 @@ class StopReason(Enum):
         }[self]
 
 
-def convergence_rate(gains: Sequence[float]) -> float:
+def estimate_rate(gains: Sequence[float]) -> float:
     """Estimate EM's rate from the gains DeltaQ of successive steps: the largest over the last few.
 
     1 where nothing is known yet, and where the gains still grow. Two gains tell nothing: near a saddle the second is
@@ -55,12 +55,12 @@ def convergence_rate(gains: Sequence[float]) -> float:
     return float(min(np.sqrt(max(0.0, *ratios)), 1.0))
 
 
-def remaining_gain(gains: Sequence[float]) -> float:
+def estimate_remaining_gain(gains: Sequence[float]) -> float:
     """Estimate what is left to gain, in the unit of the gains, from those of successive EM steps.
 
     Zero where the last step gained nothing (rounding can make its gain negative); infinity where the rate is not known.
     """
-    rate = convergence_rate(gains)
+    rate = estimate_rate(gains)
     if len(gains) > 1 and gains[-1] <= 0.0:
         return 0.0
     return gains[-1] / (1.0 - rate) if rate < 1.0 else float("inf")

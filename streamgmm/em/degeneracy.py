@@ -31,7 +31,7 @@ _SEED_WIDTH = 2.0
 
 
 @dataclass(frozen=True)
-class Repair:
+class Reseeded:
     """What became of an M-step's components.
 
     Attributes
@@ -48,7 +48,7 @@ class Repair:
     n_reseeds: Integers
 
 
-def degenerate_components(
+def find_degenerate(
     family: CovarianceFamily,
     moments: Moments,
     component_weights: Floats,
@@ -72,11 +72,12 @@ def degenerate_components(
     return np.flatnonzero(starved)
 
 
-def resolved(family: CovarianceFamily, moments: Moments, resolution: float) -> Moments:
+def widen_to_resolution(family: CovarianceFamily, moments: Moments, resolution: float) -> Moments:
     """Widen the covariances whose smallest eigenvalue is under what the pass's arithmetic can resolve.
 
-    The fast kernels take second moments about the frame's centre, and rounding leaves an error of `resolution` in them.
-    A component that one step made tighter than that is widened to it; the next pass, a careful one, finds what it is.
+    The fast kernels take second moments about the data's mean, and rounding leaves an error of `resolution` in them.
+    A component that one step made tighter than that is widened to it; the next pass, by the centered kernel, finds
+    what it is.
     """
     smallest = family.smallest_eigenvalues(moments.covariances)
     missing = np.maximum(resolution - smallest, 0.0)
@@ -87,27 +88,27 @@ def resolved(family: CovarianceFamily, moments: Moments, resolution: float) -> M
     return replace(moments, covariances=moments.covariances + added)
 
 
-def repair(
+def reseed(
     family: CovarianceFamily,
     moments: Moments,
     bad: Integers,
     n_reseeds: Integers,
     sample: Floats,
     seed: int,
-) -> Repair:
+) -> Reseeded:
     """Seed the bad components again among rows of low density, or drop those for which that was tried.
 
     Parameters
     ----------
     family : CovarianceFamily
     moments : Moments
-        The M-step's result, in the frame's coordinates.
+        The M-step's result, in whitened coordinates.
     bad : ndarray of int
         The components to repair.
     n_reseeds : ndarray of shape (K,)
         How often each was seeded again so far.
     sample : ndarray of shape (n, n_features)
-        Rows to draw seeds from, in the frame's coordinates.
+        Rows to draw seeds from, in whitened coordinates.
     seed : int
         Of the random choice.
     """
@@ -135,7 +136,7 @@ def repair(
     parameters = MixtureParameters.from_covariances(family.name, weights, means[kept], family.select(covariances, kept))
     counts = n_reseeds.copy()
     counts[again] += 1
-    return Repair(parameters, kept, counts[kept])
+    return Reseeded(parameters, kept, counts[kept])
 
 
 def _seed(

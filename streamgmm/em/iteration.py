@@ -13,13 +13,13 @@ from typing import Any
 
 import numpy as np
 
-from streamgmm.em.convergence import StopReason, remaining_gain
-from streamgmm.em.degeneracy import degenerate_components, repair, resolved
+from streamgmm.em.convergence import StopReason, estimate_remaining_gain
+from streamgmm.em.degeneracy import find_degenerate, reseed, widen_to_resolution
 from streamgmm.em.state import Accelerator, Problem, Proposal, State, Step
 from streamgmm.gaussian.e_step import PassModel
 from streamgmm.gaussian.m_step import factor_moments
 from streamgmm.gaussian.parameters import MixtureParameters
-from streamgmm.gaussian.precision import RESOLUTION, Kernel, amplification, choose_kernel
+from streamgmm.gaussian.precision import Kernel, amplification, choose_kernel
 from streamgmm.gaussian.statistics import SufficientStatistics
 from streamgmm.typing import Floats
 
@@ -39,15 +39,15 @@ class PlainEM:
 
     def propose(self, problem: Problem, state: State, step: Step) -> Proposal:
         """Propose M(theta)."""
-        return Proposal(step.updated, remaining_gain((*state.gains, step.gain)), None, "EM")
+        return Proposal(step.updated, estimate_remaining_gain((*state.gains, step.gain)), None, "EM")
 
     def rejected(self, memory: Any) -> Any:
         """Keep nothing."""
         return None
 
 
-def init(parameters: MixtureParameters, scatter: Floats | None = None) -> State:
-    """Start from parameters in the frame's coordinates."""
+def start_state(parameters: MixtureParameters, scatter: Floats | None = None) -> State:
+    """Start from parameters in whitened coordinates."""
     n_reseeds = np.zeros(parameters.n_components, dtype=np.int64)
     return State(parameters, parameters, scatter=scatter, n_reseeds=n_reseeds)
 
@@ -56,7 +56,7 @@ def init(parameters: MixtureParameters, scatter: Floats | None = None) -> State:
 Read = Callable[[PassModel], SufficientStatistics]
 
 
-def run(
+def run_em(
     problem: Problem,
     state: State,
     read: Read,
@@ -70,31 +70,31 @@ def run(
     The last pass is never one of float32 products, but where the problem says that they are good enough.
     """
     while state.stop_reason is None:
-        state = iterated(problem, state, read, accelerator, tol=tol, max_iter=max_iter)
+        state = iterate(problem, state, read, accelerator, tol=tol, max_iter=max_iter)
     return state
 
 
-def iterated(
+def iterate(
     problem: Problem, state: State, read: Read, accelerator: Accelerator, *, tol: float, max_iter: int
 ) -> State:
     """Do one iteration, and say whether it was the last."""
-    model = request(problem, state, last=state.n_iter + 1 >= max_iter)
+    model = request_pass(problem, state, last=state.n_iter + 1 >= max_iter)
     statistics = read(model)  # E-step
     state = advance(problem, state, model, statistics, accelerator)  # M-step, bound, where to go next
-    return stopped(problem, state, tol=tol, max_iter=max_iter)
+    return apply_stopping_rules(problem, state, tol=tol, max_iter=max_iter)
 
 
-def request(problem: Problem, state: State, *, last: bool) -> PassModel:
+def request_pass(problem: Problem, state: State, *, last: bool) -> PassModel:
     """Say what the next pass has to compute."""
     parameters = state.parameters
     float32 = problem.float32_rows and (problem.rough or not (state.exact or last))
     kernel = choose_kernel(parameters, problem.reach, float32_rows=float32, tolerance=problem.tolerance)
     drowns = not problem.rough and state.gap < 100.0 * _float32_noise(problem, parameters)
-    if kernel is Kernel.FLOAT32 and drowns:
+    if kernel.is_rounded and drowns:
         # What is left to gain would drown in rounding.
         kernel = choose_kernel(parameters, problem.reach, float32_rows=False, tolerance=problem.tolerance)
-    collect = parameters.family.shared and kernel is not Kernel.CAREFUL and state.scatter is None
-    return PassModel(parameters, problem.frame, kernel, collect_scatter=collect)
+    collect = parameters.family.shared and not kernel.is_centered and state.scatter is None
+    return PassModel(parameters, problem.whitening, kernel, collect_scatter=collect)
 
 
 def em_step(problem: Problem, state: State, model: PassModel, statistics: SufficientStatistics) -> Step:
@@ -105,11 +105,11 @@ def em_step(problem: Problem, state: State, model: PassModel, statistics: Suffic
     lower_bound = log_likelihood - problem.m_step.penalty(old) / statistics.sum_weight
 
     maximum = problem.m_step.maximize(family, statistics)
-    found = resolved(family, maximum, RESOLUTION[kernel])
-    bad = degenerate_components(family, found, statistics.component_weights, problem.m_step, given=problem.given)
+    found = widen_to_resolution(family, maximum, kernel.resolution)
+    bad = find_degenerate(family, found, statistics.component_weights, problem.m_step, given=problem.given)
     n_reseeds = state.n_reseeds
     if len(bad) and problem.repairs:
-        repaired = repair(family, found, bad, n_reseeds, problem.sample, problem.seed + state.n_iter)
+        repaired = reseed(family, found, bad, n_reseeds, problem.sample, problem.seed + state.n_iter)
         new, n_reseeds = repaired.parameters, repaired.n_reseeds
     else:
         new = old if len(bad) else factor_moments(family, found)
@@ -143,7 +143,7 @@ def advance(
     # EM's own step can be lower by rounding only; turned down it would come again and again.
     guarded = accelerator.guarded and best is not None and not _same(step.parameters, best.updated)
     if guarded and best is not None and not _rises(problem, best, step):
-        return turned_down(state, accelerator)
+        return reject_proposal(state, accelerator)
     bounds = (*state.lower_bounds, step.lower_bound)
     state = replace(state, accepted=(*state.accepted, True))
     if accelerator.guarded:
@@ -161,7 +161,7 @@ def advance(
             gap=float("inf"),
             best=None,
             memory=None,
-            label="repair",
+            label="reseed",
             n_reseeds=step.n_reseeds,
             stop_reason=reason,
         )
@@ -179,16 +179,16 @@ def advance(
     )
 
 
-def stopped(problem: Problem, state: State, *, tol: float, max_iter: int) -> State:
+def apply_stopping_rules(problem: Problem, state: State, *, tol: float, max_iter: int) -> State:
     """Say whether, and why, a fit is over."""
     if state.stop_reason is not None or not state.kernels:
         return state
     if state.gap < tol:
-        if state.kernels[-1] is Kernel.FLOAT32 and not problem.rough:
+        if state.kernels[-1].is_rounded and not problem.rough:
             return replace(state, exact=True)
         return replace(state, stop_reason=StopReason.CONVERGED)
     if state.best is not None and state.accepted[-1]:
-        exact = state.best.kernel is not Kernel.FLOAT32 or problem.rough
+        exact = not state.best.kernel.is_rounded or problem.rough
         bound = _gain_noise(problem, state.best)
         # It is mostly far too high: to end a fit it counts for gains that are next to nothing anyway.
         noise = max(_float64_noise(state.best), min(bound, _NEXT_TO_NOTHING * tol) if exact else bound)
@@ -205,11 +205,11 @@ def stopped(problem: Problem, state: State, *, tol: float, max_iter: int) -> Sta
     return state
 
 
-def turned_down(state: State, accelerator: Accelerator) -> State:
+def reject_proposal(state: State, accelerator: Accelerator) -> State:
     """Throw a proposal away: go on from M(theta) of the best step, or try the same again without float32 products."""
     bounds = (*state.lower_bounds, state.lower_bound)
     state = replace(state, accepted=(*state.accepted, False))
-    if state.kernels[-1] is Kernel.FLOAT32 and not state.exact:
+    if state.kernels[-1].is_rounded and not state.exact:
         return replace(state, lower_bounds=bounds, exact=True)
     assert state.best is not None
     return replace(
@@ -239,7 +239,7 @@ def rounding_between(problem: Problem, best: Step, step: Step) -> float:
     """Return by how much the bounds of two steps may differ by rounding, nats per row."""
     noise = _float64_noise(best)
     for one in (best, step):
-        if one.kernel is Kernel.FLOAT32:
+        if one.kernel.is_rounded:
             noise = max(noise, _float32_noise(problem, one.parameters))
     return noise
 
@@ -253,11 +253,11 @@ def _gain_noise(problem: Problem, step: Step) -> float:
 
     Products in float32 move M(theta) too, by about what they move log-densities by, and DeltaQ is half of its square.
     """
-    if step.kernel is Kernel.CAREFUL:
+    if step.kernel.is_centered:
         return 0.0
     size = float(np.abs(step.statistics.sums * step.parameters.natural_parameters()).sum())
     noise = 4.0 * float(np.finfo(np.float64).eps) * size / step.statistics.sum_weight
-    if step.kernel is Kernel.FLOAT32:
+    if step.kernel.is_rounded:
         noise += 0.5 * _float32_error(problem, step.parameters) ** 2
     return noise
 
@@ -283,10 +283,10 @@ def _log_likelihood(
 ) -> float:
     """Return the mean log-likelihood per row in the data's coordinates."""
     total = statistics.log_likelihood
-    if parameters.family.shared and kernel is not Kernel.CAREFUL and statistics.scatter is not None:
+    if parameters.family.shared and not kernel.is_centered and statistics.scatter is not None:
         # The quadratic term that the logits of tied covariances leave out.
         total -= 0.5 * float((parameters.precisions * statistics.scatter).sum())
-    return total / statistics.sum_weight + problem.frame.log_det
+    return total / statistics.sum_weight + problem.whitening.log_det
 
 
 def expected_gain(

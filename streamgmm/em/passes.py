@@ -12,7 +12,7 @@ from streamgmm.execution.malloc import freed_memory_kept
 from streamgmm.execution.passes import Parts, PassCost, run_here, run_measured_pass
 from streamgmm.gaussian.e_step import PassModel, e_step
 from streamgmm.gaussian.statistics import SufficientStatistics
-from streamgmm.gaussian.whitening import Frame
+from streamgmm.gaussian.whitening import Whitening
 from streamgmm.serialization import serializable
 from streamgmm.sources.base import Block, Rows
 from streamgmm.sources.numpy_arrays import ArrayRows
@@ -32,7 +32,7 @@ class UnlikelyRows:
     ----------
     x : ndarray of shape (n, n_features), float64
     weight, log_prob : ndarray of shape (n,), float64
-        Weights, and log-densities in the frame's coordinates.
+        Weights, and log-densities in whitened coordinates.
     n_most : int
         The bound.
     """
@@ -157,9 +157,9 @@ class RowsInMemory:
         """Return the first n rows."""
         return self if n >= len(self) else RowsInMemory(self.x[:n], self.weight[:n])
 
-    def in_frame(self, frame: Frame) -> Floats:
-        """Return the rows in a frame's coordinates."""
-        return frame.points_to_frame(self.x)
+    def whiten(self, whitening: Whitening) -> Floats:
+        """Return the rows in whitened coordinates."""
+        return whitening.whiten(self.x)
 
     def as_rows(self) -> ArrayRows:
         """Return the rows as a source."""

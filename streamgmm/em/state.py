@@ -12,7 +12,7 @@ from streamgmm.gaussian.m_step import MStep
 from streamgmm.gaussian.parameters import MixtureParameters
 from streamgmm.gaussian.precision import FLOAT64_TOLERANCE, Kernel
 from streamgmm.gaussian.statistics import SufficientStatistics
-from streamgmm.gaussian.whitening import Frame
+from streamgmm.gaussian.whitening import Whitening
 from streamgmm.serialization import serializable
 from streamgmm.typing import Floats, Integers
 
@@ -23,7 +23,7 @@ class Problem:
 
     Attributes
     ----------
-    frame : Frame
+    whitening : Whitening
         The coordinates of everything below.
     m_step : MStep
     reach : ndarray of shape (n_features,)
@@ -44,7 +44,7 @@ class Problem:
         Whether the user has given the start: its components are not seeded elsewhere because they have few rows.
     """
 
-    frame: Frame
+    whitening: Whitening
     m_step: MStep
     reach: Floats
     float32_rows: bool
@@ -138,7 +138,7 @@ class State:
     Attributes
     ----------
     parameters : MixtureParameters
-        Where the next pass is made; in the frame's coordinates.
+        Where the next pass is made; in whitened coordinates.
     n_iter : int
         Iterations done, each of them a pass.
     lower_bounds : tuple of float

@@ -26,9 +26,18 @@ from typing import Any
 
 import numpy as np
 
-from streamgmm.em import iteration as em
 from streamgmm.em.anderson import Anderson, History, extrapolate
 from streamgmm.em.convergence import StopReason
+from streamgmm.em.iteration import (
+    Read,
+    advance,
+    apply_stopping_rules,
+    expected_gain,
+    reject_proposal,
+    request_pass,
+    rounding_between,
+    start_state,
+)
 from streamgmm.em.passes import RowsInMemory
 from streamgmm.em.state import Problem, Proposal, State, Step
 from streamgmm.exceptions import SingularCovarianceError
@@ -114,7 +123,7 @@ class Surrogate:
         solved = None
         # What is unsound here need not be so nearer to the optimum: the damping that helps is not kept.
         trial = memory
-        while solved is None and trial.damping <= _MOST_DAMPING and step.kernel is not Kernel.CAREFUL:
+        while solved is None and trial.damping <= _MOST_DAMPING and not step.kernel.is_centered:
             solved = self._solved(problem, step, trial)
             if solved is None:
                 trial = trial.after_failure(self.sample)
@@ -144,7 +153,7 @@ class Surrogate:
     def _solved(self, problem: Problem, step: Step, memory: Memory) -> State | None:
         """Maximise the surrogate; None where the correction is so much that it has no maximum."""
         inner = replace(problem, float32_rows=False, repairs=False, tolerance=SEARCH_TOLERANCE)
-        state = em.init(step.parameters, scatter=step.statistics.scatter)
+        state = start_state(step.parameters, scatter=step.statistics.scatter)
         rows = self.sample.first(memory.n_rows)
         read = _corrected(problem, step, rows, memory.damping)
         n_steps = int(np.clip(_MOST_PASSES * self.n_total / len(rows), _FEWEST_STEPS, _MOST_STEPS))
@@ -155,10 +164,10 @@ class Surrogate:
                     if state.best is None or state.parameters is state.best.updated:
                         return None
                     # Anderson went too far: back to where EM goes.
-                    following = em.turned_down(state, Anderson())
+                    following = reject_proposal(state, Anderson())
                 state = following
                 gained = state.lower_bounds[-1] - state.lower_bounds[0]
-                state = em.stopped(
+                state = apply_stopping_rules(
                     inner, state, tol=max(0.1 * self.tol, _RELATIVE_GAP * gained, 1e-15), max_iter=n_steps
                 )
         except SingularCovarianceError:
@@ -166,20 +175,20 @@ class Surrogate:
         return state
 
 
-def _advanced(problem: Problem, state: State, read: em.Read) -> State | None:
+def _advanced(problem: Problem, state: State, read: Read) -> State | None:
     """Do an EM step on the surrogate; None where the correction is too much for the sample.
 
     That shows in weights under zero, or in a component that collapses.
     """
-    model = em.request(problem, state, last=False)
-    if model.kernel is Kernel.CAREFUL:
+    model = request_pass(problem, state, last=False)
+    if model.kernel.is_centered:
         return None
     statistics = read(model)
     if not (statistics.component_weights > 0.0).all():
         return None
-    following = em.advance(problem, state, model, statistics, Anderson())
+    following = advance(problem, state, model, statistics, Anderson())
     collapsed = following.stop_reason is StopReason.DEGENERATE
-    if collapsed or em.request(problem, em.init(following.safe), last=False).kernel is Kernel.CAREFUL:
+    if collapsed or request_pass(problem, start_state(following.safe), last=False).kernel.is_centered:
         return None
     return following
 
@@ -188,13 +197,13 @@ def _gained(problem: Problem, step: Step, solved: State, damping: float) -> floa
     """Return by how much the surrogate without its damping has risen, nats per row."""
     rise = solved.lower_bounds[-1] - solved.lower_bounds[0]
     if damping > 0.0 and solved.best is not None:
-        expected = em.expected_gain(problem, step.statistics, step.parameters, solved.best.parameters)
+        expected = expected_gain(problem, step.statistics, step.parameters, solved.best.parameters)
         rise += damping * (rise - expected)
     # Where nothing is known yet of what is left, as much again.
     return rise + (solved.gap if np.isfinite(solved.gap) else rise)
 
 
-def _corrected(problem: Problem, step: Step, rows: RowsInMemory, damping: float = 0.0) -> em.Read:
+def _corrected(problem: Problem, step: Step, rows: RowsInMemory, damping: float = 0.0) -> Read:
     """Return E-steps on the sample's rows whose statistics at the step's parameters are the full data's."""
     scale = step.statistics.sum_weight / rows.sum_weight
     # The scatter of tied covariances is known for the full data: only linear terms are left to correct.
@@ -203,7 +212,7 @@ def _corrected(problem: Problem, step: Step, rows: RowsInMemory, damping: float 
     def on_sample(model: PassModel) -> SufficientStatistics:
         return rows.read(model).scaled(scale)
 
-    at_step = on_sample(PassModel(step.parameters, problem.frame, Kernel.FLOAT64))
+    at_step = on_sample(PassModel(step.parameters, problem.whitening, Kernel.FLOAT64))
     correction = full.sums - at_step.sums
     correction_of_bound = full.log_likelihood - at_step.log_likelihood
     theta = step.parameters.natural_parameters()
@@ -234,5 +243,5 @@ def _realised(problem: Problem, memory: Memory, state: State, step: Step) -> flo
     """
     if state.best is None or not memory.predicted > 0.0:
         return None
-    noise = em.rounding_between(problem, state.best, step)
+    noise = rounding_between(problem, state.best, step)
     return (step.lower_bound - state.best.lower_bound - noise) / memory.predicted

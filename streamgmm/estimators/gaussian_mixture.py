@@ -19,12 +19,12 @@ from sklearn.utils.validation import check_array, check_is_fitted
 from streamgmm.checkpoint.checkpoint import RESUME, Checkpoint, open_checkpoint
 from streamgmm.em.convergence import StopReason
 from streamgmm.em.state import State
-from streamgmm.estimators.progress import reporter
+from streamgmm.estimators.progress import report_progress
 from streamgmm.exceptions import InputError, RowsError
 from streamgmm.execution.memory import parse_memory_limit
 from streamgmm.fitting.fit import FitResult, fit
 from streamgmm.fitting.plan import Plan
-from streamgmm.fitting.probe import planned, probed
+from streamgmm.fitting.probe import plan_fit, probe_speed
 from streamgmm.fitting.settings import Settings
 from streamgmm.gaussian.covariances import FAMILIES
 from streamgmm.gaussian.parameters import MixtureParameters
@@ -33,8 +33,8 @@ from streamgmm.predict.evaluate import LogLikelihood, log_likelihood, predict
 from streamgmm.sources.base import Rows
 from streamgmm.sources.open import is_stored, is_table, open_rows
 from streamgmm.sources.schema import FeatureSchema
-from streamgmm.sources.unwrapping import unwrapped, without_masks
-from streamgmm.storage.places import InUse, Place, check_checkpoint_apart, places_of
+from streamgmm.sources.unwrapping import fill_masked, unwrap
+from streamgmm.storage.places import InUse, Place, check_checkpoint_apart, find_places
 from streamgmm.typing import Floats, Integers
 
 if TYPE_CHECKING:
@@ -255,7 +255,7 @@ class GaussianMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
         settings = self.settings(rows)
         with (
             self._opened_checkpoint(rows, settings, opened._source_places) as checkpoint,
-            reporter(self.verbose, self.verbose_interval, self.max_iter) as report,
+            report_progress(self.verbose, self.verbose_interval, self.max_iter) as report,
         ):
 
             def after_iteration(state: State) -> None:
@@ -307,8 +307,8 @@ class GaussianMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
         opener = clone(self)
         rows = opener.open_to_fit(X, sample_weight, columns=columns)
         settings = opener.settings(rows)
-        projected = planned(rows, [settings])
-        return probed(projected, rows, settings) if probe else projected
+        projected = plan_fit(rows, [settings])
+        return probe_speed(projected, rows, settings) if probe else projected
 
     def fit_predict(
         self, X: Any, y: None = None, sample_weight: Any = None, *, columns: Sequence[str] | None = None
@@ -425,14 +425,14 @@ class GaussianMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
         """Open rows of any kind for a fit, and take over the names of their features; `adopt` passes them on."""
         self._check_parameters()
         rows = self._rows(X, sample_weight=sample_weight, columns=columns, reset=True)
-        self._source_places = places_of(X, sample_weight)
+        self._source_places = find_places(X, sample_weight)
         return rows
 
     def places_in_use(self) -> tuple[InUse, ...]:
         """Return where that is which nothing should be written over: the rows of the fit, a checkpoint, a file."""
         return (
             InUse("the rows of the fit", getattr(self, "_source_places", ())),
-            InUse("the checkpoint", places_of(self.checkpoint)),
+            InUse("the checkpoint", find_places(self.checkpoint)),
             InUse("the file of the model", getattr(self, "_file_places", ())),
         )
 
@@ -511,7 +511,7 @@ class GaussianMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
     def _rows(self, X: Any, *, sample_weight: Any, columns: Sequence[Any] | None, reset: bool) -> Rows:
         """Open rows of any kind, and check them (`reset=False`) against those of the fit."""
         memory_limit = parse_memory_limit(self.memory_limit)
-        X = without_masks(unwrapped(X))
+        X = fill_masked(unwrap(X))
         if not is_table(X) and not is_stored(X):
             X = self._as_array(X)
         fitted = None if reset else self._fitted_schema()

@@ -13,7 +13,7 @@ from streamgmm.em.state import State
 
 
 @contextmanager
-def reporter(verbose: int, verbose_interval: int, max_iter: int) -> Iterator[Callable[[State], None]]:
+def report_progress(verbose: int, verbose_interval: int, max_iter: int) -> Iterator[Callable[[State], None]]:
     """Give a function that is called after every iteration.
 
     Parameters

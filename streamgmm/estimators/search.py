@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from streamgmm.em.candidates import Candidate, best_of
+from streamgmm.em.candidates import Candidate, best_candidate
 from streamgmm.estimators.gaussian_mixture import GaussianMixture
 from streamgmm.exceptions import InputError
 from streamgmm.fitting.selection import CRITERIA, Compared, select
@@ -176,7 +176,7 @@ def search(
 
 def _report(fits: Sequence[Candidate]) -> None:
     """Say on standard error how a search stands after a reading."""
-    best = best_of(fits)
+    best = best_candidate(fits)
     left = sum(fit.dropped for fit in fits)
     print(
         f"{sum(fit.active for fit in fits)} of {len(fits)} candidates go on, {left} have left; best so far: "

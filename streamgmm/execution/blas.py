@@ -8,7 +8,7 @@ and workers inside a process do not.
 from functools import cache
 from typing import Any
 
-from streamgmm.execution.overlapping import Overlapping
+from streamgmm.execution.overlapping import SharedContext
 
 
 @cache
@@ -21,4 +21,4 @@ def _controller() -> Any:
 
 
 #: Holds every BLAS of this process at one thread while any thread is inside.
-one_blas_thread = Overlapping(lambda: _controller().limit(limits=1, user_api="blas"))
+one_blas_thread = SharedContext(lambda: _controller().limit(limits=1, user_api="blas"))

@@ -16,7 +16,7 @@ from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any
 
 from streamgmm.exceptions import ClusterError
-from streamgmm.storage.retries import Retries, setting
+from streamgmm.storage.retries import Retries, get_setting
 
 if TYPE_CHECKING:
     from distributed import Client, Future
@@ -49,7 +49,7 @@ class Workers:
     free_memory: int
 
 
-def active_client() -> Client | None:
+def get_active_client() -> Client | None:
     """Return the client that `dask.compute` would use, if it would use one; None inside of a cluster's task."""
     from dask.base import get_scheduler
 
@@ -62,7 +62,7 @@ def active_client() -> Client | None:
     return None if hasattr(thread_state, "execution_state") else owner
 
 
-def workers_of(client: Client) -> Workers:
+def get_workers(client: Client) -> Workers:
     """Return the workers that a cluster has now.
 
     Raises
@@ -134,7 +134,7 @@ def _attempt(client: Client, lazy: Sequence[LazyParts], left: set[int], done: Ca
     """Compute what is left; take out of `left` what is there."""
     pending: dict[Future, LazyParts] = dict(zip(client.compute([parts.lazy for parts in lazy]), lazy, strict=True))
     # What is seen is that a task begins or ends.
-    watch = _Watch(client, setting("stall-timeout") * max((parts.n_parts_of_task for parts in lazy), default=1))
+    watch = _Watch(client, get_setting("stall-timeout") * max((parts.n_parts_of_task for parts in lazy), default=1))
     finished: SimpleQueue[Future] = SimpleQueue()
     for future in pending:
         future.add_done_callback(finished.put)
@@ -248,7 +248,7 @@ def _faults() -> tuple[type[BaseException], ...]:
 
 def _comes_back(client: Client) -> bool:
     """Wait until a client that has lost its scheduler has found it again, or gives up."""
-    deadline = time.monotonic() + setting("stall-timeout")
+    deadline = time.monotonic() + get_setting("stall-timeout")
     while client.status not in ("running", "closed") and time.monotonic() < deadline:
         time.sleep(0.1)
     return bool(client.status == "running")
@@ -271,18 +271,18 @@ def _explained(error: BaseException, client: Client) -> str:
         )
     if isinstance(error, TimeoutError):
         try:
-            n_workers = workers_of(client).n_workers
+            n_workers = get_workers(client).n_workers
         except OSError:
             n_workers = -1
         state = {0: "it has no workers", -1: "its scheduler does not answer"}.get(n_workers, f"{n_workers} workers")
         return (
-            f"the Dask cluster has done nothing for {setting('stall-timeout'):g} s, or that for each part of a pass "
-            f"that one of its tasks computes ({state}): look at it, or raise "
+            f"the Dask cluster has done nothing for {get_setting('stall-timeout'):g} s, or that for each part of a "
+            f"pass that one of its tasks computes ({state}): look at it, or raise "
             "Dask's setting streamgmm.stall-timeout where that is no fault; calling fit again goes on from the "
             "checkpoint where there is one"
         )
     return (
-        f"the Dask cluster has failed {int(setting('pass-attempts'))} times, the last time with {_text(error)}; "
+        f"the Dask cluster has failed {int(get_setting('pass-attempts'))} times, the last time with {_text(error)}; "
         "calling fit again goes on from the checkpoint where there is one"
     )
 

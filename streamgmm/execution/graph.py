@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from streamgmm.execution.tasks import tasks_of
-from streamgmm.execution.tree_reduce import GROUP, MOST_PARTS, LazyParts, add_up, level, n_groups
+from streamgmm.execution.tree_reduce import GROUP, MOST_PARTS, LazyParts, add_up, combine_level, count_groups
 from streamgmm.sources.base import BlockFunction, Rows
 
 if TYPE_CHECKING:
@@ -23,16 +23,16 @@ _MOST_TOGETHER = 4
 _TASKS_PER_THREAD = 8
 
 
-def n_parts(rows: Rows) -> int:
+def count_parts(rows: Rows) -> int:
     """Return how many parts a pass has: its tasks, or the first level of the tree with few enough values."""
-    return n_groups(rows.n_tasks, _most_parts(rows))
+    return count_groups(rows.n_tasks, _most_parts(rows))
 
 
 def _most_parts(rows: Rows) -> int:
     return 1 if rows.n_rows is None else MOST_PARTS
 
 
-def lazy_parts(
+def build_parts(
     rows: Rows,
     function: BlockFunction,
     parameters: Any,
@@ -56,7 +56,7 @@ def lazy_parts(
     """
     most, tasks = _most_parts(rows), tasks_of(rows)
     if n_threads and small and rows.n_tasks <= most:
-        groups = guided(wanted, n_threads)
+        groups = guided_groups(wanted, n_threads)
         nodes = tasks.for_groups(function, parameters, groups, _listed)
         if nodes is not None:
             return [
@@ -65,7 +65,7 @@ def lazy_parts(
             ]
     elif n_threads and rows.n_tasks > most and rows.n_tasks >= n_threads * _TASKS_PER_THREAD * GROUP:
         # A task computes what a node of the tree's first level adds up.
-        nodes = tasks.for_groups(function, parameters, level(range(rows.n_tasks), _listed), add_up)
+        nodes = tasks.for_groups(function, parameters, combine_level(range(rows.n_tasks), _listed), add_up)
         if nodes is not None:
             return _reduced(nodes, most, wanted, n_parts_of_task=GROUP)
     return _reduced(tasks.for_parts(function, parameters), most, wanted, n_parts_of_task=1)
@@ -77,11 +77,11 @@ def _reduced(nodes: list[Delayed], most: int, wanted: Sequence[int], *, n_parts_
 
     combine = delayed(add_up, pure=False, traverse=False)
     while len(nodes) > most:
-        nodes = level(nodes, combine)
+        nodes = combine_level(nodes, combine)
     return [LazyParts(nodes[number], (number,), n_parts_of_task=n_parts_of_task) for number in wanted]
 
 
-def guided(numbers: Sequence[int], n_threads: int) -> list[tuple[int, ...]]:
+def guided_groups(numbers: Sequence[int], n_threads: int) -> list[tuple[int, ...]]:
     """Put parts together: each bundle takes a thread's share of half of what is left, so that the last ones are small.
 
     Source: C. D. Polychronopoulos, D. J. Kuck, "Guided self-scheduling: a practical scheduling scheme for parallel

@@ -13,7 +13,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from streamgmm.execution.overlapping import Overlapping
+from streamgmm.execution.overlapping import SharedContext
 
 #: The parameters of mallopt(3).
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
@@ -38,7 +38,7 @@ def _kept() -> Iterator[None]:
 
 #: Lets glibc keep what is freed while any thread is inside, where the environment tells it to give that back. Does
 #: nothing where glibc decides for itself, or is not there.
-freed_memory_kept = Overlapping(_kept)
+freed_memory_kept = SharedContext(_kept)
 
 
 def _trim_threshold() -> int | None:

@@ -20,7 +20,7 @@ def parse_memory_limit(limit: Any) -> int | None:
     return int(n_bytes)
 
 
-def memory_of_this_process() -> int:
+def get_process_memory() -> int:
     """Return the bytes that this process has and could still get of the machine's memory."""
     import psutil
 

@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager, contextmanager
 from threading import Lock
 
 
-class Overlapping:
+class SharedContext:
     """A context that the first thread to come enters, and the last to go leaves; nests, and may be entered at once.
 
     Parameters

@@ -24,11 +24,11 @@ import numpy as np
 import numpy.typing as npt
 
 from streamgmm.execution.blas import one_blas_thread
-from streamgmm.execution.cluster import active_client, compute_on, workers_of
-from streamgmm.execution.graph import lazy_parts, n_parts
+from streamgmm.execution.cluster import compute_on, get_active_client, get_workers
+from streamgmm.execution.graph import build_parts, count_parts
 from streamgmm.execution.tasks import tasks_of
-from streamgmm.execution.threads import n_threads, on_threads
-from streamgmm.execution.tree_reduce import Arriving, LazyParts, add_up, total
+from streamgmm.execution.threads import count_threads, map_on_threads
+from streamgmm.execution.tree_reduce import LazyParts, TreeReduction, add_up, reduce_tree
 from streamgmm.serialization import serializable
 from streamgmm.sources.base import Block, BlockFunction, Rows
 from streamgmm.sources.chunking import COPIES
@@ -164,8 +164,8 @@ def run_pass(
     if rows.in_memory:
         return run_here(rows, function, parameters)
     parts = Parts() if parts is None else parts
-    n = n_parts(rows)
-    arriving = Arriving(n)
+    n = count_parts(rows)
+    arriving = TreeReduction(n)
     for number, value in parts.found.items():
         arriving.put(number, value)
 
@@ -174,11 +174,11 @@ def run_pass(
         if parts.keep is not None:
             parts.keep(number, value)
 
-    client = active_client()
+    client = get_active_client()
     threads = 0 if client is None else _threads_of(client)
 
     def lazy(wanted: Sequence[int]) -> list[LazyParts]:
-        return lazy_parts(rows, _OneThread(function), parameters, wanted, n_threads=threads, small=small)
+        return build_parts(rows, _OneThread(function), parameters, wanted, n_threads=threads, small=small)
 
     left = [number for number in range(n) if number not in parts.found]
     # The driver's own limit outlasts the tasks, so that threads which overlap don't switch it on and off.
@@ -193,14 +193,14 @@ def run_pass(
 def _most_threads(rows: Rows) -> int:
     """Return on how many threads of this process tasks may run: as many as `memory_limit` has room for their pieces."""
     if rows.memory_limit is None or rows.piece_bytes == 0:
-        return n_threads()
-    return max(1, min(n_threads(), rows.memory_limit // (COPIES * rows.piece_bytes)))
+        return count_threads()
+    return max(1, min(count_threads(), rows.memory_limit // (COPIES * rows.piece_bytes)))
 
 
 def _threads_of(client: Client) -> int:
     """Return how many threads a cluster has now; 0 where that can't be told."""
     try:
-        return workers_of(client).n_threads
+        return get_workers(client).n_threads
     except OSError:
         return 0
 
@@ -239,7 +239,7 @@ def _scheduler_options(most_threads: int) -> Iterator[dict[str, Any]]:
     from dask.base import get_scheduler
 
     if get_scheduler() not in (None, dask.threaded.get) or dask.config.get("pool", None) is not None:
-        yield {} if most_threads == n_threads() else {"num_workers": most_threads}
+        yield {} if most_threads == count_threads() else {"num_workers": most_threads}
         return
     with ThreadPoolExecutor(most_threads) as pool:
         yield {"scheduler": "threads", "pool": pool}
@@ -255,8 +255,8 @@ def run_here(rows: Rows, function: BlockFunction, parameters: Any) -> Any:
     def value(number: int) -> Any:
         return on_one_thread(rows.blocks(number), parameters)
 
-    values = on_threads(value, range(rows.n_tasks))
-    return total(values)
+    values = map_on_threads(value, range(rows.n_tasks))
+    return reduce_tree(values)
 
 
 def run_measured_pass(

@@ -57,8 +57,8 @@ class PersistedRows(Rows):
     def fingerprint(self) -> dict[str, Any]:
         return self.source.fingerprint()
 
-    def _cut_digest(self) -> str:
-        return self.source._cut_digest()
+    def _partition_digest(self) -> str:
+        return self.source._partition_digest()
 
     def _content_digest(self) -> str:
         return self.source._content_digest()

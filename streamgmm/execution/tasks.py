@@ -71,7 +71,7 @@ class RangeTasks:
         """Dask's schedulers run these tasks in their order, as far as nothing else decides."""
         rows = self.rows
         weights = rows.sample_weight
-        source = rows.without_weights().recut(())
+        source = rows.without_weights().repartition(())
         task = broadcast_task(partial(_read_and_apply, function, combine), source, parameters, n_tasks=len(groups))
         # Of tasks that are alike otherwise Dask takes those with the last keys first.
         name = f"rows-{uuid4().hex}"

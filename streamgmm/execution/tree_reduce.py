@@ -26,22 +26,22 @@ def add_up(*values: Any) -> Any:
     return reduce(add, values) if merged is None else merged(values)
 
 
-def level(values: Sequence[Any], combine: Callable[..., Any]) -> list[Any]:
+def combine_level(values: Sequence[Any], combine: Callable[..., Any]) -> list[Any]:
     """Combine values in groups: one level of the tree."""
     return [combine(*values[start : start + GROUP]) for start in range(0, len(values), GROUP)]
 
 
-def n_groups(n: int, most: int) -> int:
+def count_groups(n: int, most: int) -> int:
     """Return how many values are left at the first level of the tree that has no more than `most`."""
     while n > most:
         n = -(-n // GROUP)
     return n
 
 
-def total(values: Sequence[Any]) -> Any:
+def reduce_tree(values: Sequence[Any]) -> Any:
     """Add values up until one is left."""
     while len(values) > 1:
-        values = level(values, add_up)
+        values = combine_level(values, add_up)
     return values[0]
 
 
@@ -70,13 +70,13 @@ class LazyParts:
         return zip(self.numbers, found if self.listed else (found,), strict=True)
 
 
-class Arriving:
+class TreeReduction:
     """Adds up `n` values that come in any order; holds no more of them than are waiting for others of their group.
 
     Attributes
     ----------
     total : object
-        Once all have come, what `total` gives for them.
+        Once all have come, what `reduce_tree` gives for them.
     """
 
     def __init__(self, n: int) -> None:

@@ -28,12 +28,12 @@ from streamgmm.execution.memory import parse_memory_limit
 from streamgmm.gaussian.consistency import check_consistent
 from streamgmm.gaussian.parameters import MixtureParameters
 from streamgmm.sources.schema import FeatureSchema, from_json, to_json
-from streamgmm.storage.atomic_output import is_url, local_path, writing_to
+from streamgmm.storage.atomic_output import is_url, local_path, naming_output
 from streamgmm.storage.folders import replace_file
 from streamgmm.storage.outputs import check_output
-from streamgmm.storage.places import check_apart, places_of
-from streamgmm.storage.requests import retried
-from streamgmm.storage.urls import opened_place
+from streamgmm.storage.places import check_apart, find_places
+from streamgmm.storage.requests import retry
+from streamgmm.storage.urls import open_url
 
 FORMAT_VERSION = 1
 #: Bytes of a header, at most: what the format admits.
@@ -107,10 +107,10 @@ def save(model: GaussianMixture, path: str | os.PathLike[str]) -> None:
     header["checksum"] = {"sha256": _sha256(header, covered, arrays), "of": covered}
     # Of several keys of the metadata the order would be any.
     data = serialise(arrays, metadata={_KEY: json.dumps(header, sort_keys=True, allow_nan=False)})
-    with writing_to(path):
+    with naming_output(path):
         if is_url(path):
-            filesystem, place = opened_place(path)
-            retried(lambda: filesystem.pipe_file(place, data))
+            filesystem, place = open_url(path)
+            retry(lambda: filesystem.pipe_file(place, data))
         else:
             replace_file(Path(local_path(path)).absolute(), data)
 
@@ -146,7 +146,7 @@ def load(path: str | os.PathLike[str]) -> GaussianMixture:
     name = os.fspath(path)
     header, arrays = _read(name)
     model = _restored(header, arrays, name)
-    model._file_places = places_of(name)
+    model._file_places = find_places(name)
     return model
 
 
@@ -218,9 +218,9 @@ def _check_checksum(header: dict[str, Any], arrays: dict[str, Any], path: str) -
 
 def _bytes(path: str) -> bytes:
     if is_url(path):
-        filesystem, place = opened_place(path)
+        filesystem, place = open_url(path)
         try:
-            data: bytes = retried(lambda: filesystem.cat_file(place))
+            data: bytes = retry(lambda: filesystem.cat_file(place))
         except FileNotFoundError:
             raise ModelFileError(f"there is no model file {path}") from None
         except OSError as error:

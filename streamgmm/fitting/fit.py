@@ -8,21 +8,22 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import count
 
-from streamgmm.checkpoint.checkpoint import Checkpoint, Progress
-from streamgmm.components.rare import challenger
-from streamgmm.em import iteration as em
-from streamgmm.em.candidates import Candidate, ReadTogether, best_of, run_together
+from streamgmm.checkpoint.checkpoint import Checkpoint
+from streamgmm.checkpoint.progress import Progress
+from streamgmm.components.rare import find_challenger
+from streamgmm.em.candidates import Candidate, ReadTogether, best_candidate, run_together
 from streamgmm.em.convergence import StopReason
+from streamgmm.em.iteration import start_state
 from streamgmm.em.passes import PassOutcome, UnlikelyRows, read_models
 from streamgmm.em.state import Problem, State
 from streamgmm.exceptions import ComponentWarning
 from streamgmm.execution.blas import one_blas_thread
 from streamgmm.execution.passes import PassCost
 from streamgmm.fitting.prepare import Preparation, prepare
-from streamgmm.fitting.probe import placed
-from streamgmm.fitting.report import FitReport, reported
+from streamgmm.fitting.probe import place_rows
+from streamgmm.fitting.report import FitReport, make_report
 from streamgmm.fitting.settings import Settings
-from streamgmm.fitting.starts import find_starts
+from streamgmm.fitting.starts import start_fit
 from streamgmm.gaussian.e_step import PassModel
 from streamgmm.gaussian.parameters import MixtureParameters
 from streamgmm.initialization.survey import PartsOf
@@ -38,7 +39,7 @@ class FitResult:
     parameters : MixtureParameters
         In the data's coordinates.
     state : State
-        The last of EM, in the frame's coordinates.
+        The last of EM, in whitened coordinates.
     n_missing : int
         Rows that were left out.
     report : FitReport
@@ -66,7 +67,7 @@ def fit(
     # The same number of threads for the driver's small products everywhere: the same bits.
     with one_blas_thread():
         began = time.perf_counter()
-        rows = placed(rows, [settings])
+        rows = place_rows(rows, [settings])
         start = None if checkpoint is None else checkpoint.start
         if start is None:
             if checkpoint is not None and checkpoint.seed is not None:
@@ -80,22 +81,22 @@ def fit(
             prepared = Preparation.from_start(start, rows, settings.missing)
         progress = None if checkpoint is None else checkpoint.progress
         if progress is None:
-            problem, starts = find_starts(prepared, settings, prepared.sample)
-            progress = begun(prepared, problem, starts)
+            problem, starts = start_fit(prepared, settings, prepared.sample)
+            progress = begin_progress(prepared, problem, starts)
             if checkpoint is not None:
                 checkpoint.keep_progress(progress)
         else:
             problem = prepared.problem(settings, progress.m_step)
-        return polished(prepared, problem, settings, progress, began, callback, checkpoint)
+        return refine(prepared, problem, settings, progress, began, callback, checkpoint)
 
 
-def begun(prepared: Preparation, problem: Problem, starts: Sequence[MixtureParameters]) -> Progress:
+def begin_progress(prepared: Preparation, problem: Problem, starts: Sequence[MixtureParameters]) -> Progress:
     """Return where a fit stands that has been started."""
-    states = tuple(em.init(parameters) for parameters in starts)
+    states = tuple(start_state(parameters) for parameters in starts)
     return Progress(states, 0, (prepared.cost,), problem.m_step)
 
 
-def polished(
+def refine(
     prepared: Preparation,
     problem: Problem,
     settings: Settings,
@@ -124,35 +125,35 @@ def polished(
     accelerator = prepared.accelerator(settings, prepared.sample)
 
     def challenge(candidate: Candidate, unlikely: UnlikelyRows) -> Candidate | None:
-        return challenger(candidate, unlikely, prepared.sample)
+        return find_challenger(candidate, unlikely, prepared.sample)
 
-    n_readings = count(progress.n_readings + 1)
+    pass_numbers = count(progress.n_passes + 1)
 
     def after_reading(fits: Sequence[Candidate]) -> None:
         if checkpoint is not None:
             checkpoint.keep_progress(
                 Progress(
                     tuple(fit.state for fit in fits if not fit.dropped),
-                    next(n_readings),
+                    next(pass_numbers),
                     tuple(costs),
                     problem.m_step,
                 )
             )
         if callback is not None:
-            callback(best_of(fits).state)
+            callback(best_candidate(fits).state)
 
     fits = run_together(
-        [Candidate(problem, accelerator, _reopened(state, settings)) for state in progress.states],
-        reader(prepared, costs, None if checkpoint is None else checkpoint.parts),
+        [Candidate.begin(problem, accelerator, _reopened(state, settings)) for state in progress.states],
+        make_reader(prepared, costs, None if checkpoint is None else checkpoint.parts),
         tol=settings.tol,
         max_iter=settings.max_iter,
         # Where the user says where to start, components stay the ones that they were.
         challenge=challenge if settings.accelerate and settings.given.empty else None,
         callback=after_reading,
-        n_iter=progress.n_readings,
+        n_iter=progress.n_passes,
         patient=settings.n_init > 1 and prepared.complete,
     )
-    state = best_of(fits).state
+    state = best_candidate(fits).state
     n_lost = settings.n_components - state.safe.n_components
     if n_lost > 0:
         warnings.warn(
@@ -161,7 +162,7 @@ def polished(
             ComponentWarning,
             stacklevel=4,
         )
-    report = reported(
+    report = make_report(
         state,
         regularized=problem.m_step.regularized_shares(state.safe, prepared.surveyed.sum_weight),
         tol=settings.tol,
@@ -170,7 +171,7 @@ def polished(
         cost=sum(costs, PassCost()),
         seconds=time.perf_counter() - began,
     )
-    return FitResult(state.safe.to_data(problem.frame), state, prepared.surveyed.n_missing, report)
+    return FitResult(state.safe.unwhiten(problem.whitening), state, prepared.surveyed.n_missing, report)
 
 
 def _reopened(state: State, settings: Settings) -> State:
@@ -179,7 +180,7 @@ def _reopened(state: State, settings: Settings) -> State:
     return replace(state, stop_reason=None) if goes_on else state
 
 
-def reader(prepared: Preparation, costs: list[PassCost], parts_of: PartsOf | None) -> ReadTogether:
+def make_reader(prepared: Preparation, costs: list[PassCost], parts_of: PartsOf | None) -> ReadTogether:
     """Return a function that reads all rows once for some models, and appends what that cost to `costs`."""
     source = prepared.source
 

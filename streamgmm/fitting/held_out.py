@@ -17,7 +17,7 @@ import numpy.typing as npt
 from streamgmm.em.passes import EStepFunction, PassOutcome, RowsInMemory
 from streamgmm.exceptions import InputError
 from streamgmm.gaussian.e_step import PassModel, evaluate
-from streamgmm.initialization.sampling import hashed, row_keys
+from streamgmm.initialization.sampling import hash_index, hash_values
 from streamgmm.sources.base import Block
 from streamgmm.typing import Floats, Rows
 
@@ -116,9 +116,9 @@ class Split:
         if self.share == 0.0:
             return np.zeros(len(x))
         if self.by_value or self.merged:
-            keys, _ = row_keys(np.asarray(x, dtype=np.float64), self.seed)
+            keys, _ = hash_values(np.asarray(x, dtype=np.float64), self.seed)
         else:
-            keys = hashed(np.arange(start, start + len(x), dtype=np.uint64), self.seed)
+            keys = hash_index(np.arange(start, start + len(x), dtype=np.uint64), self.seed)
         if self.by_value:
             return np.where(keys < np.uint64(int(self.share * 2.0**64)), weight, 0.0)
         return _binomial(keys, weight, self.share)
@@ -137,7 +137,7 @@ def _binomial(keys: npt.NDArray[np.uint64], weight: Floats, share: float) -> Flo
     from scipy.stats import binom
 
     def uniform(number: int) -> Floats:
-        return (hashed(keys, number).astype(np.float64) + 0.5) / 2.0**64
+        return (hash_index(keys, number).astype(np.float64) + 0.5) / 2.0**64
 
     whole = np.floor(weight)
     held = np.where(whole == 1.0, uniform(1) < share, 0.0)
@@ -147,7 +147,7 @@ def _binomial(keys: npt.NDArray[np.uint64], weight: Floats, share: float) -> Flo
     return np.asarray(held + np.where(uniform(2) < share, fraction, 0.0), dtype=np.float64)
 
 
-def check_enough(description: str, n_rows: float, share: float) -> None:
+def check_enough_held_out(description: str, n_rows: float, share: float) -> None:
     """Refuse to choose by held-out rows where they are too few.
 
     Raises
@@ -192,5 +192,5 @@ def _held_out(x: Rows, weight: Floats, models: tuple[PassModel, ...]) -> HeldOut
     x, weight = x[used], weight[used]
     log_prob = np.empty((len(models), len(x)))
     for row, model in zip(log_prob, models, strict=True):
-        row[:] = evaluate(x, model.parameters.to_data(model.frame), log_prob=True).log_prob
+        row[:] = evaluate(x, model.parameters.unwhiten(model.whitening), log_prob=True).log_prob
     return HeldOut(float(weight.sum()), log_prob @ weight, (log_prob * weight) @ log_prob.T)

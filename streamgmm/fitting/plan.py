@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from streamgmm.exceptions import MemoryLimitError
-from streamgmm.execution.tree_reduce import MOST_PARTS, n_groups
+from streamgmm.execution.tree_reduce import MOST_PARTS, count_groups
 from streamgmm.gaussian.covariances import FAMILIES
 from streamgmm.sources.base import Rows
 from streamgmm.sources.chunking import COPIES
@@ -259,7 +259,7 @@ class Plan:
         return "\n".join([self.source, *(f"  {name:<10} {text}" for name, text in lines)])
 
 
-def plan(
+def project(
     rows: Rows,
     machine: Machine,
     *,
@@ -297,7 +297,7 @@ def plan(
     # Both by value and by place, where the sample is not all rows; with a key and a weight each.
     drawn = sample_rows * ((4 if rows.dtype == np.float32 else 8) * rows.n_features + 16)
     drawn = drawn if complete else int(2 * _DRAWN * drawn)
-    of_part = drawn // n_groups(rows.n_tasks, 1 if rows.n_rows is None else MOST_PARTS)
+    of_part = drawn // count_groups(rows.n_tasks, 1 if rows.n_rows is None else MOST_PARTS)
     drawn_there = _COPIES_ON_THE_WAY * min(drawn, (machine.threads_per_worker + 1) * of_part)
     per_thread = COPIES * rows.piece_bytes + _SCRATCH_BYTES + _STATISTICS_PER_THREAD * leaving_bytes
     # What a part has drawn stays with its worker until it is fetched.

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from streamgmm.checkpoint.checkpoint import Start
-from streamgmm.em import iteration as em
+from streamgmm.checkpoint.progress import Start
 from streamgmm.em.anderson import Anderson
+from streamgmm.em.iteration import PlainEM
 from streamgmm.em.passes import RowsInMemory
 from streamgmm.em.state import Accelerator, Problem
 from streamgmm.em.surrogate import Surrogate
@@ -22,9 +22,10 @@ from streamgmm.gaussian.m_step import MStep
 from streamgmm.gaussian.precision import FLOAT64_TOLERANCE, SEARCH_TOLERANCE
 from streamgmm.gaussian.regularization import PenalizedMStep
 from streamgmm.gaussian.statistics import SufficientStatistics
-from streamgmm.gaussian.whitening import Frame
-from streamgmm.initialization.search import ROWS_PER_PARAMETER, Search, n_free_parameters
-from streamgmm.initialization.survey import PartsOf, Survey, survey
+from streamgmm.gaussian.whitening import Whitening
+from streamgmm.initialization.budget import DEFAULT_BUDGET
+from streamgmm.initialization.search import SampleSearch, count_free_parameters
+from streamgmm.initialization.survey import PartsOf, Survey, survey_rows
 from streamgmm.sources.base import Rows
 from streamgmm.typing import Floats
 
@@ -111,15 +112,15 @@ class Preparation:
             The one that a search has ended with; that of the settings where not given.
         """
         family = FAMILIES[settings.covariance_type]
-        frame = family.frame(self.surveyed.mean, self._covariance(settings))
-        m_step = self._m_step(settings, frame) if m_step is None else m_step
-        z = self.sample.first(_SEED_ROWS).in_frame(frame)
+        whitening = family.whitening(self.surveyed.mean, self._covariance(settings))
+        m_step = self._m_step(settings, whitening) if m_step is None else m_step
+        z = self.sample.first(_SEED_ROWS).whiten(whitening)
         reach = np.quantile(np.abs(z), _REACH_QUANTILE, axis=0)
         float32_rows = kernel_dtype(self.rows.dtype) == np.float32
         # Rounding must stay well under the tolerance, and need not be smaller than that.
         tolerance = min(max(FLOAT64_TOLERANCE, 0.1 * settings.tol), SEARCH_TOLERANCE)
         given = not settings.given.empty
-        return Problem(frame, m_step, reach, float32_rows, z, settings.seed, tolerance, given=given)
+        return Problem(whitening, m_step, reach, float32_rows, z, settings.seed, tolerance, given=given)
 
     def _covariance(self, settings: Settings) -> Floats:
         """Return the data's covariance; with ``reg_covar="auto"`` drawn to its diagonal where it rests on few rows."""
@@ -131,7 +132,7 @@ class Preparation:
         share = shortage / (n_rows + shortage)
         return (1.0 - share) * covariance + share * np.diag(np.diag(covariance))
 
-    def _m_step(self, settings: Settings, frame: Frame) -> MStep:
+    def _m_step(self, settings: Settings, whitening: Whitening) -> MStep:
         family = FAMILIES[settings.covariance_type]
         if isinstance(settings.reg_covar, str):
             n_rows = min(self.surveyed.sum_weight, self.surveyed.n_used)
@@ -140,27 +141,27 @@ class Preparation:
             shortage = _shortage(family, self.rows.n_features, n_rows / n_covariances)
             if family.shared:
                 shortage /= settings.n_components
-            return PenalizedMStep.automatic(family, frame, self.surveyed.sum_weight, shortage=shortage)
-        if settings.reg_covar == 0.0 and frame.singular:
+            return PenalizedMStep.automatic(family, whitening, self.surveyed.sum_weight, shortage=shortage)
+        if settings.reg_covar == 0.0 and whitening.singular:
             names = self.rows.feature_names or tuple(str(j) for j in range(self.rows.n_features))
-            if frame.constant_features:
-                what = f"feature(s) {', '.join(str(names[j]) for j in frame.constant_features)} never vary"
+            if whitening.constant_features:
+                what = f"feature(s) {', '.join(str(names[j]) for j in whitening.constant_features)} never vary"
             else:
                 what = "some features are linear combinations of others"
             raise SingularCovarianceError(
                 f"the covariance of {self.rows.description} is singular: {what}. Drop such features, or use "
                 "reg_covar='auto'"
             )
-        return PenalizedMStep.additive(family, frame, settings.reg_covar)
+        return PenalizedMStep.additive(family, whitening, settings.reg_covar)
 
-    def search(self, problem: Problem, settings: Settings, sample: RowsInMemory) -> Search:
+    def search(self, problem: Problem, settings: Settings, sample: RowsInMemory) -> SampleSearch:
         """Say what is to be started from a sample."""
         # Distances are measured in standard deviations of each feature, and in the data's own units for spherical
         # covariances, whose components are balls in those.
         spherical = settings.covariance_type == "spherical"
         diag = FAMILIES["diag"]
-        measure = problem.frame if spherical else diag.frame(self.surveyed.mean, self.surveyed.covariance)
-        return Search(
+        measure = problem.whitening if spherical else diag.whitening(self.surveyed.mean, self.surveyed.covariance)
+        return SampleSearch(
             problem,
             settings.covariance_type,
             settings.n_components,
@@ -177,8 +178,8 @@ class Preparation:
     def accelerator(self, settings: Settings, sample: RowsInMemory) -> Accelerator:
         """Choose how to get from one pass to the next."""
         if not settings.accelerate:
-            return em.PlainEM()
-        n_parameters = n_free_parameters(*settings.n_parameters_for, self.rows.n_features)
+            return PlainEM()
+        n_parameters = count_free_parameters(*settings.n_parameters_for, self.rows.n_features)
         if self.complete or len(sample) < _FEWEST_FOR_SURROGATE * n_parameters:
             return Anderson()
         n_rows = max(_SURROGATE_ROWS_PER_PARAMETER * n_parameters, int(_SURROGATE_SHARE * self.surveyed.n_used))
@@ -205,7 +206,7 @@ def prepare(rows: Rows, candidates: Sequence[Settings], parts_of: PartsOf | None
     one = candidates[0]
     version = rows.stored_version()
     n_components = max(candidate.n_components for candidate in candidates)
-    surveyed, cost = survey(
+    surveyed, cost = survey_rows(
         rows,
         sample_size=sample_size(rows, candidates),
         seed=one.seed,
@@ -229,7 +230,7 @@ def prepare(rows: Rows, candidates: Sequence[Settings], parts_of: PartsOf | None
 
 def _rows_of(surveyed: Survey, n_components: int) -> RowsInMemory:
     """Return the sample's rows; where fewer of them differ than there are components, each several times."""
-    sample = surveyed.chosen_sample()
+    sample = surveyed.choose_sample()
     times = -(-n_components // len(sample))
     if times == 1:
         return RowsInMemory(sample.x, sample.weight)
@@ -246,10 +247,10 @@ def sample_size(rows: Rows, candidates: Sequence[Settings]) -> int:
     """
     n_features, memory_limit = rows.n_features, candidates[0].memory_limit
     n_components = max(candidate.n_components for candidate in candidates)
-    n_parameters = max(n_free_parameters(*candidate.n_parameters_for, n_features) for candidate in candidates)
+    n_parameters = max(count_free_parameters(*candidate.n_parameters_for, n_features) for candidate in candidates)
     wanted = max(
         _SMALLEST_SAMPLE,
-        ROWS_PER_PARAMETER * n_parameters,
+        DEFAULT_BUDGET.rows_per_parameter * n_parameters,
         0 if rows.n_rows is None else int(_SHARE_OF_ROWS * rows.n_rows),
     )
     row_bytes = 8 * (n_features + 2)

@@ -9,19 +9,19 @@ import numpy as np
 
 from streamgmm.em.candidates import N_UNLIKELY
 from streamgmm.em.passes import EStepFunction
-from streamgmm.execution.cluster import active_client, workers_of
-from streamgmm.execution.memory import memory_of_this_process
+from streamgmm.execution.cluster import get_active_client, get_workers
+from streamgmm.execution.memory import get_process_memory
 from streamgmm.execution.passes import run_measured_pass, run_pass
 from streamgmm.execution.persisted import PersistedRows
-from streamgmm.execution.threads import n_threads
-from streamgmm.fitting.plan import Machine, Plan, Speed, plan
+from streamgmm.execution.threads import count_threads
+from streamgmm.fitting.plan import Machine, Plan, Speed, project
 from streamgmm.fitting.prepare import sample_size
 from streamgmm.fitting.settings import Settings
 from streamgmm.gaussian.covariances import FAMILIES
 from streamgmm.gaussian.e_step import PassModel
 from streamgmm.gaussian.parameters import MixtureParameters
 from streamgmm.gaussian.precision import Kernel
-from streamgmm.initialization.search import n_free_parameters
+from streamgmm.initialization.search import count_free_parameters
 from streamgmm.sources.base import Block, Rows
 from streamgmm.typing import Floats
 
@@ -31,7 +31,7 @@ _MOST_PROBES = 8
 _TASK_SECONDS = 3e-4
 
 
-def planned(rows: Rows, candidates: Sequence[Settings]) -> Plan:
+def plan_fit(rows: Rows, candidates: Sequence[Settings]) -> Plan:
     """Project what a fit, or several that share the readings, take where they would run now.
 
     Raises
@@ -41,10 +41,10 @@ def planned(rows: Rows, candidates: Sequence[Settings]) -> Plan:
     """
 
     def size(one: Settings) -> int:
-        return n_free_parameters(*one.n_parameters_for, rows.n_features)
+        return count_free_parameters(*one.n_parameters_for, rows.n_features)
 
     largest = max(candidates, key=size)
-    return plan(
+    return project(
         rows,
         machine_now(rows),
         n_components=largest.n_components,
@@ -56,7 +56,7 @@ def planned(rows: Rows, candidates: Sequence[Settings]) -> Plan:
     )
 
 
-def placed(rows: Rows, candidates: Sequence[Settings]) -> Rows:
+def place_rows(rows: Rows, candidates: Sequence[Settings]) -> Rows:
     """Refuse rows that can't be fitted to here; return them as they are to be read: each time, or once.
 
     Raises
@@ -64,20 +64,20 @@ def placed(rows: Rows, candidates: Sequence[Settings]) -> Rows:
     MemoryLimitError
         If a worker's memory would not do.
     """
-    projected = planned(rows, candidates)
+    projected = plan_fit(rows, candidates)
     projected.check()
     return PersistedRows(rows) if projected.kept else rows
 
 
 def machine_now(rows: Rows) -> Machine:
     """Return where the passes over some rows would run now."""
-    client = None if rows.in_memory else active_client()
-    here = memory_of_this_process()
+    client = None if rows.in_memory else get_active_client()
+    here = get_process_memory()
     if client is None:
-        return Machine("this process", 1, n_threads(), None, is_driver=True, driver_memory=here)
+        return Machine("this process", 1, count_threads(), None, is_driver=True, driver_memory=here)
     where = f"the Dask cluster at {client.scheduler.address}"
     try:
-        workers = workers_of(client)
+        workers = get_workers(client)
     except OSError:
         # The pass will wait for it, or say what is wrong.
         return Machine(where, 0, 0, None, driver_memory=here)
@@ -86,7 +86,7 @@ def machine_now(rows: Rows) -> Machine:
     )
 
 
-def probed(projected: Plan, rows: Rows, settings: Settings) -> Plan:
+def probe_speed(projected: Plan, rows: Rows, settings: Settings) -> Plan:
     """Read one task, and compute an E-step of it, to learn how fast that is where the passes will run.
 
     What would not fit into memory is not tried.
@@ -144,11 +144,11 @@ def _model_of(x: Floats, settings: Settings) -> PassModel:
     family = FAMILIES[settings.covariance_type]
     n_components, n_features = settings.n_components, x.shape[1]
     covariance = np.cov(x.T, bias=True).reshape(n_features, n_features) if family.squares == 0 else x.var(axis=0)
-    frame = family.frame(x.mean(axis=0), covariance)
-    means = np.resize(frame.points_to_frame(x), (n_components, n_features))
+    whitening = family.whitening(x.mean(axis=0), covariance)
+    means = np.resize(whitening.whiten(x), (n_components, n_features))
     identity = family.identity(n_features)
     covariances = identity if family.shared else np.repeat(identity[np.newaxis], n_components, axis=0)
     parameters = MixtureParameters.from_covariances(
         settings.covariance_type, np.full(n_components, 1.0 / n_components), means, covariances
     )
-    return PassModel(parameters, frame, Kernel.FLOAT64)
+    return PassModel(parameters, whitening, Kernel.FLOAT64)

@@ -20,9 +20,9 @@ class PassReport:
     Attributes
     ----------
     label : str
-        What proposed its parameters: "start", "EM", "Anderson", "surrogate", "repair".
+        What proposed its parameters: "start", "EM", "Anderson", "surrogate", "reseed".
     kernel : str
-        The arithmetic: "float32", "float64", "careful".
+        The arithmetic: "float32", "float64", "centered".
     lower_bound : float
         The bound at the best parameters after it, nats per row.
     accepted : bool
@@ -113,7 +113,7 @@ class FitReport:
         return f"components {named}{more}: the share of a variance that is regularisation (reg_covar)"
 
 
-def reported(
+def make_report(
     state: State,
     *,
     regularized: Floats,

@@ -15,20 +15,20 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from streamgmm.checkpoint.checkpoint import Progress
-from streamgmm.em import iteration as em
-from streamgmm.em.candidates import ByBound, Candidate, ReadTogether, best_of, run_together
+from streamgmm.checkpoint.progress import Progress
+from streamgmm.em.candidates import ByBound, Candidate, ReadTogether, best_candidate, run_together
 from streamgmm.em.convergence import StopReason
+from streamgmm.em.iteration import start_state
 from streamgmm.em.passes import PassOutcome
 from streamgmm.em.state import Problem, Step
 from streamgmm.execution.blas import one_blas_thread
 from streamgmm.execution.passes import PassCost, run_measured_pass
-from streamgmm.fitting.fit import FitResult, polished
-from streamgmm.fitting.held_out import HeldOut, SelectionFunction, SelectionOutcome, Split, check_enough
+from streamgmm.fitting.fit import FitResult, refine
+from streamgmm.fitting.held_out import HeldOut, SelectionFunction, SelectionOutcome, Split, check_enough_held_out
 from streamgmm.fitting.prepare import Preparation, prepare
-from streamgmm.fitting.probe import placed
+from streamgmm.fitting.probe import place_rows
 from streamgmm.fitting.settings import Settings
-from streamgmm.fitting.starts import find_starts
+from streamgmm.fitting.starts import start_fit
 from streamgmm.gaussian.e_step import PassModel
 from streamgmm.sources.base import Rows
 
@@ -63,8 +63,8 @@ class Compared:
         reading that both took part in; NaN where there is none since either lost components.
     gap : float
         Estimated distance to its optimum, nats per row.
-    n_readings : int
-        Readings in which it took part.
+    n_passes : int
+        Passes in which it took part.
     dropped : bool
         Whether it left before the end, when it could not win any more.
     """
@@ -82,7 +82,7 @@ class Compared:
     behind: float
     behind_error: float
     gap: float
-    n_readings: int
+    n_passes: int
     dropped: bool
 
 
@@ -128,14 +128,14 @@ def _select(
     callback: Callable[[Sequence[Candidate]], None] | None,
 ) -> Selection:
     began = time.perf_counter()
-    rows = placed(rows, candidates)
+    rows = place_rows(rows, candidates)
     prepared = prepare(rows, candidates)
     if criterion == "held_out":
-        check_enough(rows.description, prepared.surveyed.sum_weight, share)
+        check_enough_held_out(rows.description, prepared.surveyed.sum_weight, share)
     split = Split.chosen(share, candidates[0].seed, prepared.sample, complete=prepared.complete)
     costs = [prepared.cost]
     fits = _begun(prepared, candidates, split)
-    comparison = ByCriterion(criterion, [{} for _ in fits])
+    comparison = ByCriterion(criterion)
     read = _reader(prepared, SelectionFunction(split), costs)
     tol, max_iter = candidates[0].tol, candidates[0].max_iter
     # Where no rows are read any more, every candidate is fitted to its end.
@@ -160,16 +160,14 @@ def _select(
     )
     shown = _best_start_of_each(fits, len(candidates))
     best = _chosen([fits[at] for at in shown], candidates, tol)
-    seen = [comparison.seen[at] for at in shown]
     compared = tuple(
-        _compared(fits[at], settings, one, seen[best])
-        for at, settings, one in zip(shown, candidates, seen, strict=True)
+        _compare(fits[at], settings, fits[shown[best]]) for at, settings in zip(shown, candidates, strict=True)
     )
     winner = fits[shown[best]]
-    progress = Progress((em.init(winner.state.safe),), 0, tuple(costs), winner.problem.m_step)
+    progress = Progress((start_state(winner.state.safe),), 0, tuple(costs), winner.problem.m_step)
     # Of the components that were lost already nobody need be warned: the result says how many there are.
     settings = replace(candidates[best], n_components=winner.state.safe.n_components)
-    return Selection(compared, best, polished(prepared, winner.problem, settings, progress, began))
+    return Selection(compared, best, refine(prepared, winner.problem, settings, progress, began))
 
 
 def _begun(prepared: Preparation, candidates: Sequence[Settings], split: Split) -> list[Candidate]:
@@ -177,9 +175,9 @@ def _begun(prepared: Preparation, candidates: Sequence[Settings], split: Split) 
     sample = split.rest_of(prepared.sample)
     fits = []
     for group, settings in enumerate(candidates):
-        problem, starts = find_starts(prepared, settings, sample)
+        problem, starts = start_fit(prepared, settings, sample)
         accelerator = prepared.accelerator(settings, sample)
-        fits += [Candidate(problem, accelerator, em.init(start), group=group) for start in starts]
+        fits += [Candidate.begin(problem, accelerator, start_state(start), group=group) for start in starts]
     return fits
 
 
@@ -195,7 +193,7 @@ def _reader(prepared: Preparation, leaf: SelectionFunction, costs: list[PassCost
 
 def _reopened(fits: Sequence[Candidate]) -> list[Candidate]:
     """Let those go on that may still win, where there are several."""
-    best = best_of(fits)
+    best = best_candidate(fits)
     close = [fit for fit in fits if not fit.dropped and (fit is best or fit.forecast >= best.score)]
     return [
         replace(fit, state=replace(fit.state, stop_reason=None))
@@ -239,6 +237,8 @@ class Seen:
 
     Attributes
     ----------
+    n_iter : int
+        The number of the pass.
     n_fitted : float
         Sum of the weights of the rows that were fitted.
     log_likelihood : float
@@ -252,6 +252,7 @@ class Seen:
         Of the mixture.
     """
 
+    n_iter: int
     n_fitted: float
     log_likelihood: float
     entropy: float
@@ -276,37 +277,35 @@ class ByCriterion:
     ----------
     name : str
         One of `CRITERIA`.
-    seen : list of dict
-        For each candidate, what each pass that it took part in said of it, by the pass's number; filled as passes come.
     """
 
     name: str
-    seen: list[dict[int, Seen]]
 
-    def scored(self, fit: Candidate, at: int, place: int, outcome: PassOutcome) -> Candidate:
-        """Choose the handicap so that the score is the criterion, in nats per row and the higher the better."""
-        step = fit.state.best
+    def score(self, candidate: Candidate, place: int, outcome: PassOutcome) -> Candidate:
+        """Score by the criterion, in nats per row and the higher the better; note what the pass says."""
+        step, record = candidate.state.best, candidate.record
         if step is None or not isinstance(outcome, SelectionOutcome):
-            # Nothing to compare by, where a component had to be repaired in the first pass already.
-            return fit if self.seen[at] else replace(fit, handicap=float("inf"))
-        if fit.state.accepted[-1] or not self.seen[at]:
-            n_fitted = step.statistics.sum_weight
-            self.seen[at][fit.state.n_iter] = Seen(
-                n_fitted,
+            # Nothing to compare by, where a component had to be seeded again in the first pass already.
+            return candidate if record else replace(candidate, score=float("-inf"))
+        if candidate.state.accepted[-1] or not record:
+            seen = Seen(
+                candidate.state.n_iter,
+                step.statistics.sum_weight,
                 step.log_likelihood,
-                _entropy(fit.problem, step),
+                _entropy(candidate.problem, step),
                 place,
                 outcome.held_out,
                 step.parameters.n_components,
             )
-        last = self.seen[at][max(self.seen[at])]
+            record = (*record, seen)
+        last: Seen = record[-1]
         if self.name == "held_out":
             score = float(last.held_out.means[last.place])
         else:
             score = -0.5 * last.criterion(self.name, step.parameters.n_parameters) / last.n_fitted
         # ICL may rise by more than the likelihood: the responsibilities can become certain.
         slack = last.entropy if self.name == "icl" else 0.0
-        return replace(fit, handicap=fit.state.lower_bound - score, slack=slack)
+        return replace(candidate, score=score, slack=slack, record=record)
 
     def standard_error(self, place: int, best: int, outcome: PassOutcome) -> float:
         """Return that of the difference on the held-out rows, or over the tasks where none are held out."""
@@ -325,29 +324,30 @@ def _entropy(problem: Problem, step: Step) -> float:
     expected = family.expected_log_likelihood(
         statistics, parameters.weights, parameters.means, parameters.precisions_cholesky
     )
-    return max(step.log_likelihood - problem.frame.log_det - expected / statistics.sum_weight, 0.0)
+    return max(step.log_likelihood - problem.whitening.log_det - expected / statistics.sum_weight, 0.0)
 
 
-def _of_last_size(seen: dict[int, Seen]) -> list[int]:
-    """Return the passes since which a candidate has lost no components."""
-    return [number for number, one in seen.items() if one.n_components == seen[max(seen)].n_components]
+def _since_last_loss(record: tuple[Seen, ...]) -> dict[int, Seen]:
+    """Return what was seen in the passes since which a candidate has lost no components, by their numbers."""
+    return {seen.n_iter: seen for seen in record if seen.n_components == record[-1].n_components}
 
 
-_NOTHING_SEEN = Seen(float("nan"), float("nan"), float("nan"), 0, HeldOut(0.0, np.zeros(1), np.zeros((1, 1))))
+_NOTHING_SEEN = Seen(0, float("nan"), float("nan"), float("nan"), 0, HeldOut(0.0, np.zeros(1), np.zeros((1, 1))))
 
 
-def _compared(fit: Candidate, settings: Settings, seen: dict[int, Seen], of_best: dict[int, Seen]) -> Compared:
-    last = seen[max(seen)] if seen else _NOTHING_SEEN
-    n_parameters = fit.state.safe.n_parameters
+def _compare(candidate: Candidate, settings: Settings, best: Candidate) -> Compared:
+    last: Seen = candidate.record[-1] if candidate.record else _NOTHING_SEEN
+    n_parameters = candidate.state.safe.n_parameters
     # Both as they stood in the last pass that they shared, if no components were lost since.
-    shared = set(_of_last_size(seen)) & set(_of_last_size(of_best))
+    mine, of_best = _since_last_loss(candidate.record), _since_last_loss(best.record)
+    shared = set(mine) & set(of_best)
     behind = behind_error = float("nan")
     if shared:
-        one, best = seen[max(shared)], of_best[max(shared)]
-        behind = float(best.held_out.means[best.place] - one.held_out.means[one.place])
-        behind_error = one.held_out.standard_error(one.place, best.place)
+        one, other = mine[max(shared)], of_best[max(shared)]
+        behind = float(other.held_out.means[other.place] - one.held_out.means[one.place])
+        behind_error = one.held_out.standard_error(one.place, other.place)
     return Compared(
-        n_components=fit.state.safe.n_components,
+        n_components=candidate.state.safe.n_components,
         n_asked=settings.n_components,
         covariance_type=settings.covariance_type,
         n_parameters=n_parameters,
@@ -359,7 +359,7 @@ def _compared(fit: Candidate, settings: Settings, seen: dict[int, Seen], of_best
         held_out_error=last.held_out.standard_error(last.place),
         behind=behind,
         behind_error=behind_error,
-        gap=fit.state.gap,
-        n_readings=fit.state.n_iter,
-        dropped=fit.dropped,
+        gap=candidate.state.gap,
+        n_passes=candidate.state.n_iter,
+        dropped=candidate.dropped,
     )

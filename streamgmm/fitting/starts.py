@@ -13,8 +13,8 @@ from streamgmm.fitting.prepare import Preparation
 from streamgmm.fitting.settings import Settings
 from streamgmm.gaussian.parameters import MixtureParameters
 from streamgmm.gaussian.regularization import PenalizedMStep
-from streamgmm.initialization.search import Search, best_starts, converge_on_sample, grow_on_sample
-from streamgmm.initialization.target import shrinkage_target
+from streamgmm.initialization.search import SampleSearch, converge_on_sample, find_starts, grow_on_sample
+from streamgmm.initialization.target import estimate_target
 from streamgmm.typing import Floats
 
 #: Targets that are tried at most: each is found with the one before it, beginning with the data's covariance.
@@ -27,7 +27,7 @@ _SETTLED = 2.0
 _BLURRED = 0.25
 
 
-def find_starts(
+def start_fit(
     prepared: Preparation, settings: Settings, sample: RowsInMemory
 ) -> tuple[Problem, list[MixtureParameters]]:
     """Search the sample; return the problem with its regularisation, and where to start, the best first.
@@ -46,25 +46,25 @@ def find_starts(
         search = replace(search, grown=grow_on_sample(search))
         if search.grown is not None:
             search = _with_settled_target(search, search.grown)
-    starts = best_starts(search)
+    starts = find_starts(search)
     if not automatic:
         return search.problem, starts
     settled = _with_settled_target(search, starts[0])
     blurred = settled is not search and _most_regularized(search, starts[0]) > _BLURRED
     if blurred and search.looks_for_the_start:
         search = replace(settled, grown=None)
-        starts = best_starts(search)
+        starts = find_starts(search)
         settled = _with_settled_target(search, starts[0])
     return settled.problem, starts
 
 
-def _with_settled_target(search: Search, beginning: MixtureParameters) -> Search:
+def _with_settled_target(search: SampleSearch, beginning: MixtureParameters) -> SampleSearch:
     """Return a search with the target of the mixture that is found with it; itself where its own will do."""
     target = _settle_target(search, beginning)
     return search if target is None else _with_target(search, target)
 
 
-def _settle_target(search: Search, beginning: MixtureParameters) -> Floats | None:
+def _settle_target(search: SampleSearch, beginning: MixtureParameters) -> Floats | None:
     """Return a target that is that of the mixture found with it; None where the one of the search will do."""
     target: Floats | None = None
     if _most_regularized(search, beginning) <= _UNNOTICED:
@@ -76,7 +76,7 @@ def _settle_target(search: Search, beginning: MixtureParameters) -> Floats | Non
             break
         if _most_regularized(search, state.safe) <= _UNNOTICED:
             break
-        found = shrinkage_target(search.problem, state.safe, rows)
+        found = estimate_target(search.problem, state.safe, rows)
         smallest, largest = _ratios(found, _penalized(search).target)
         if smallest > 1.0 / _SETTLED and largest < _SETTLED:
             break
@@ -88,14 +88,14 @@ def _settle_target(search: Search, beginning: MixtureParameters) -> Floats | Non
     return target
 
 
-def _penalized(search: Search) -> PenalizedMStep:
+def _penalized(search: SampleSearch) -> PenalizedMStep:
     """Return the M-step of ``reg_covar="auto"``."""
     m_step = search.problem.m_step
     assert isinstance(m_step, PenalizedMStep)
     return m_step
 
 
-def _with_target(search: Search, target: Floats) -> Search:
+def _with_target(search: SampleSearch, target: Floats) -> SampleSearch:
     m_step = replace(_penalized(search), target=target)
     return replace(search, problem=replace(search.problem, m_step=m_step))
 
@@ -106,5 +106,5 @@ def _ratios(target: Floats, before: Floats) -> tuple[float, float]:
     return float(ratios.min()), float(ratios.max())
 
 
-def _most_regularized(search: Search, parameters: MixtureParameters) -> float:
+def _most_regularized(search: SampleSearch, parameters: MixtureParameters) -> float:
     return float(search.problem.m_step.regularized_shares(parameters, search.sum_weight).max())

@@ -12,7 +12,7 @@ _FEATURE_BYTES = 32 * 2**20
 def statistics_of_responsibilities(
     family: CovarianceFamily, z: Floats, resp: Floats, sample_weight: Floats
 ) -> SufficientStatistics:
-    """Compute the statistics of rows z (n, D), in the frame, under responsibilities (n, K) and weights (n,)."""
+    """Compute the statistics of whitened rows z (n, D) under responsibilities (n, K) and weights (n,)."""
     n_features = z.shape[1]
     n_columns = family.n_terms(n_features)
     weighted = resp * sample_weight[:, np.newaxis]

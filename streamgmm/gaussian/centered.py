@@ -1,7 +1,7 @@
-"""The careful kernel: subtracts each mean before it multiplies, and keeps its moments about the current means.
+"""The centered kernel: subtracts each mean before it multiplies, and keeps its moments about the current means.
 
 For components so tight or so far apart, next to the data as a whole, that the fast kernel's products would cancel. It
-reads the rows in the data's coordinates relative to the frame's centre, so nothing is lost before the means are
+reads the rows in the data's coordinates relative to the data's mean, so nothing is lost before the means are
 subtracted; a factor of about ten slower than the fast kernel.
 """
 
@@ -13,7 +13,7 @@ from scipy.special import logsumexp
 from streamgmm.gaussian.covariances.base import LOG_2_PI
 from streamgmm.gaussian.parameters import MixtureParameters
 from streamgmm.gaussian.statistics import SufficientStatistics
-from streamgmm.gaussian.whitening import Frame
+from streamgmm.gaussian.whitening import Whitening
 from streamgmm.typing import Floats, Rows
 
 _BLOCK_ROWS = 2048
@@ -24,26 +24,33 @@ def _blocks(x: Rows) -> Iterator[slice]:
         yield slice(start, min(start + _BLOCK_ROWS, len(x)))
 
 
-class CarefulMixture:
-    """A mixture laid out for the careful kernel: means relative to the frame's centre, factors in the data's units."""
+class CenteredMixture:
+    """A mixture laid out for the centered kernel: means relative to the data's mean, factors in the data's units."""
 
-    def __init__(self, parameters: MixtureParameters, frame: Frame) -> None:
-        self._frame = frame
+    def __init__(self, parameters: MixtureParameters, whitening: Whitening) -> None:
+        self._frame = whitening
         self._parameters = parameters
-        zeros = np.zeros(frame.n_features)
-        self._offset_frame = Frame(
-            zeros, frame.scale, frame.whitening, frame.colouring, frame.log_det, frame.floor, (), frame.singular
+        zeros = np.zeros(whitening.n_features)
+        self._offsets = Whitening(
+            zeros,
+            whitening.scale,
+            whitening.matrix,
+            whitening.inverse,
+            whitening.log_det,
+            whitening.floor,
+            (),
+            whitening.singular,
         )
-        self._means = self._offset_frame.points_to_data(parameters.means)
+        self._means = self._offsets.unwhiten(parameters.means)
         as_full = parameters.full_precisions_cholesky()
-        a = np.diag(frame.scale) if frame.whitening is None else frame.whitening  # type: ignore[arg-type]
+        a = np.diag(whitening.scale) if whitening.matrix is None else whitening.matrix  # type: ignore[arg-type]
         self._factors = a.T @ as_full
         family = parameters.family
         log_det = family.log_det_precisions_cholesky(parameters.precisions_cholesky, parameters.n_features)
         self._constants = np.log(parameters.weights) + log_det - 0.5 * parameters.n_features * LOG_2_PI
 
     def weighted_log_prob(self, x: Rows) -> Floats:
-        """Return log pi_k + log N(z | mu_k, Sigma_k) in the frame's coordinates, shape (n, K)."""
+        """Return log pi_k + log N(z | mu_k, Sigma_k) in whitened coordinates, shape (n, K)."""
         if x.ndim != 2 or x.shape[1] != self._frame.n_features:
             # One column would be taken for all of them.
             raise ValueError(f"x has shape {x.shape}; expected (n, {self._frame.n_features})")
@@ -85,7 +92,7 @@ class CarefulMixture:
             sum_weight += float(weight.sum())
             resp = np.exp(logits - log_prob[:, np.newaxis]) * weight[:, np.newaxis]
             for k, mean in enumerate(self._means):
-                z = self._offset_frame.points_to_frame(block - self._frame.center - mean)
+                z = self._offsets.whiten(block - self._frame.center - mean)
                 sums[k] += resp[:, k] @ family.features(z)
                 if scatter is not None:
                     scatter += (z.T * resp[:, k]) @ z

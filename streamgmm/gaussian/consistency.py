@@ -12,7 +12,7 @@ from streamgmm.typing import Floats
 #: How far the weights' sum may be from 1.
 _SUM_TOLERANCE = 1e-6
 #: How far U' Sigma U may be from the identity, where Sigma is well conditioned. A fit whose data is much worse
-#: conditioned than its components loses some digits on the way from the frame's coordinates to the data's.
+#: conditioned than its components loses some digits on the way from whitened coordinates to the data's.
 _TOLERANCE = 1e-5
 #: The same in units of the rounding that the condition of Sigma brings.
 _ROUNDINGS = 100.0

@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from streamgmm.gaussian.centered import CarefulMixture
+from streamgmm.gaussian.centered import CenteredMixture
 from streamgmm.gaussian.covariances import FAMILIES, CovarianceFamily
-from streamgmm.gaussian.far import evaluate_far, far_rows
+from streamgmm.gaussian.far import evaluate_far, find_far_rows
 from streamgmm.gaussian.parameters import MixtureParameters
 from streamgmm.gaussian.precision import Kernel, choose_kernel
 from streamgmm.gaussian.statistics import SufficientStatistics
-from streamgmm.gaussian.whitening import Frame
+from streamgmm.gaussian.whitening import Whitening
 from streamgmm.serialization import serializable
 from streamgmm.typing import Floats, Integers, Rows
 
@@ -30,8 +30,8 @@ class PassModel:
     Attributes
     ----------
     parameters : MixtureParameters
-        In the frame's coordinates.
-    frame : Frame
+        In whitened coordinates.
+    whitening : Whitening
     kernel : Kernel
         The arithmetic of the pass.
     collect_scatter : bool
@@ -41,7 +41,7 @@ class PassModel:
     """
 
     parameters: MixtureParameters
-    frame: Frame
+    whitening: Whitening
     kernel: Kernel
     collect_scatter: bool = False
     n_unlikely: int = 0
@@ -49,9 +49,9 @@ class PassModel:
 
 @dataclass(frozen=True)
 class _Layout:
-    """One kernel call's arguments: the frame, the parameters packed for the tiles, the workspace."""
+    """One kernel call's arguments: the whitening, the parameters packed for the tiles, the workspace."""
 
-    frame: tuple[Floats, Floats, Floats]
+    whitening: tuple[Floats, Floats, Floats]
     theta: Rows
     n_components: int
     n_left: int
@@ -61,30 +61,30 @@ class _Layout:
     workspace: tuple[Rows, Rows, Rows, Rows, Rows]
 
 
-def _layout(family: CovarianceFamily, theta: Floats, frame: Frame, dtype: type) -> _Layout:
+def _layout(family: CovarianceFamily, theta: Floats, whitening: Whitening, dtype: type) -> _Layout:
     from streamgmm.gaussian.kernels import block, tiles
 
-    n_features = frame.n_features
+    n_features = whitening.n_features
     n_left, n_factors = family.n_factors(n_features)
     left, right = family.factor_pairs(n_features)
     n_padding = -len(left) % tiles.TILE_FEATURES
     padding = np.zeros(n_padding, dtype=np.int64)
-    if frame.whitening is None:
-        whitening = np.empty(0)
-        scale = frame.scale
+    if whitening.matrix is None:
+        assert whitening.scale is not None
+        matrix, scale = np.empty(0), whitening.scale
     else:
         # One more column, for the factor 1 that the tiles expect in front.
-        whitening = block.packed(np.hstack([np.zeros((n_features, 1)), frame.whitening]), np.float64)
+        matrix = block.packed(np.hstack([np.zeros((n_features, 1)), whitening.matrix]), np.float64)
         scale = np.empty(0)
     workspace = (
         block.aligned(1 + n_features, np.float64),
-        block.aligned(block.padded_size(n_features) if frame.whitening is not None else 0, np.float64),
+        block.aligned(block.padded_size(n_features) if whitening.matrix is not None else 0, np.float64),
         block.aligned(n_factors, dtype),
         block.aligned(block.padded_size(len(theta)), dtype),
         block.aligned(3, np.float64),
     )
     return _Layout(
-        (frame.center, scale, whitening),  # type: ignore[arg-type]
+        (whitening.center, scale, matrix),
         block.packed(theta, dtype),
         len(theta),
         n_left,
@@ -136,36 +136,36 @@ def e_step(
         Weights of the rows; one of weight 0 is absent.
     model : PassModel
     log_prob : ndarray of shape (n,), float64, optional
-        To write each row's log-density in the frame's coordinates to, nats; infinity for rows that do not count.
+        To write each row's log-density in whitened coordinates to, nats; infinity for rows that do not count.
 
     Returns
     -------
     SufficientStatistics
-        In the frame's coordinates. The log-likelihood is that of z; log |det A| per row is still to be added.
+        In whitened coordinates. The log-likelihood is that of z; log |det A| per row is still to be added.
     """
-    check_rows(x, model.frame.n_features, sample_weight=sample_weight, log_prob=log_prob)
-    if model.kernel is Kernel.CAREFUL:
-        return CarefulMixture(model.parameters, model.frame).e_step(x, sample_weight, log_prob)
+    check_rows(x, model.whitening.n_features, sample_weight=sample_weight, log_prob=log_prob)
+    if model.kernel.is_centered:
+        return CenteredMixture(model.parameters, model.whitening).e_step(x, sample_weight, log_prob)
     parameters = model.parameters
-    dtype = np.float32 if model.kernel is Kernel.FLOAT32 else np.float64
+    dtype = model.kernel.dtype
     statistics = _accumulate(
-        x, sample_weight, parameters.family, parameters.natural_parameters(), model.frame, dtype, log_prob
+        x, sample_weight, parameters.family, parameters.natural_parameters(), model.whitening, dtype, log_prob
     )
     if log_prob is not None and parameters.family.shared:
         # The quadratic term that the logits of tied covariances leave out.
-        z = model.frame.points_to_frame(np.where(np.isfinite(log_prob)[:, np.newaxis], x, model.frame.center))
+        z = model.whitening.whiten(np.where(np.isfinite(log_prob)[:, np.newaxis], x, model.whitening.center))
         log_prob -= 0.5 * ((z @ parameters.precisions_cholesky) ** 2).sum(axis=1)
     if model.collect_scatter:
-        statistics = replace(statistics, scatter=scatter(x, sample_weight, model.frame))
+        statistics = replace(statistics, scatter=scatter(x, sample_weight, model.whitening))
     return statistics
 
 
-def scatter(x: Rows, sample_weight: Rows | None, frame: Frame) -> Floats:
+def scatter(x: Rows, sample_weight: Rows | None, whitening: Whitening) -> Floats:
     """Compute sum w z z' of rows, shape (n_features, n_features): the statistics of one component that has all rows."""
-    full, n_features = FAMILIES["full"], frame.n_features
+    full, n_features = FAMILIES["full"], whitening.n_features
     check_rows(x, n_features, sample_weight=sample_weight)
     theta = np.zeros((1, full.n_terms(n_features)))
-    statistics = _accumulate(x, sample_weight, full, theta, frame, np.float64)
+    statistics = _accumulate(x, sample_weight, full, theta, whitening, np.float64)
     rows, columns = np.triu_indices(n_features)
     matrix = np.empty((n_features, n_features))
     matrix[rows, columns] = matrix[columns, rows] = statistics.sums[0, 1 + n_features :]
@@ -177,13 +177,13 @@ def _accumulate(
     sample_weight: Rows | None,
     family: CovarianceFamily,
     theta: Floats,
-    frame: Frame,
+    whitening: Whitening,
     dtype: type,
     log_prob: Floats | None = None,
 ) -> SufficientStatistics:
     from streamgmm.gaussian import kernels
 
-    layout = _layout(family, theta, frame, dtype)
+    layout = _layout(family, theta, whitening, dtype)
     n_components, n_columns = theta.shape
     sums = np.zeros((layout.workspace[3].shape[0], len(layout.left)))
     log_likelihood = sum_weight = 0.0
@@ -192,7 +192,7 @@ def _accumulate(
         piece_log_likelihood, piece_weight, piece_missing, piece_first = kernels.accumulate(
             piece,
             weight,
-            *layout.frame,
+            *layout.whitening,
             layout.theta,
             layout.n_components,
             layout.n_left,
@@ -211,7 +211,7 @@ def _accumulate(
         n_missing += piece_missing
     return SufficientStatistics(
         np.ascontiguousarray(sums[:n_components, :n_columns]),
-        np.zeros((n_components, frame.n_features)),
+        np.zeros((n_components, whitening.n_features)),
         log_likelihood,
         sum_weight,
         n_missing,
@@ -247,24 +247,24 @@ def evaluate(
 ) -> Evaluation:
     """Evaluate a mixture, given in the data's coordinates, at rows x of shape (n, n_features); always in float64."""
     check_rows(x, parameters.n_features)
-    frame = parameters.own_frame()
-    in_frame = parameters.to_frame(frame)
+    whitening = parameters.own_whitening()
+    whitened = parameters.whiten(whitening)
     if log_prob and parameters.family.shared:
         # The quadratic term that tied logits leave out is part of the density.
-        in_frame = in_frame.as_full()
+        whitened = whitened.as_full()
     n, n_components = len(x), parameters.n_components
     out_log_prob = np.empty(n if log_prob else 0)
     out_resp = np.empty((n, n_components) if resp else (0, 0))
     out_labels = np.empty(n if labels else 0, dtype=np.int64)
-    far = far_rows(x, parameters, frame)
+    far = find_far_rows(x, parameters, whitening)
     if far is not None:
-        beyond, x = x[far], np.where(far[:, np.newaxis], frame.center, x)
-    anywhere = np.full(frame.n_features, np.inf)
-    if choose_kernel(in_frame, anywhere, float32_rows=False) is Kernel.CAREFUL:
-        n_missing, first = _evaluate_carefully(x, in_frame, frame, out_log_prob, out_resp, out_labels)
+        beyond, x = x[far], np.where(far[:, np.newaxis], whitening.center, x)
+    anywhere = np.full(whitening.n_features, np.inf)
+    if choose_kernel(whitened, anywhere, float32_rows=False) is Kernel.CENTERED:
+        n_missing, first = _evaluate_centered(x, whitened, whitening, out_log_prob, out_resp, out_labels)
     else:
-        n_missing, first = _evaluate_fast(x, in_frame, frame, out_log_prob, out_resp, out_labels)
-    out_log_prob += frame.log_det
+        n_missing, first = _evaluate_fast(x, whitened, whitening, out_log_prob, out_resp, out_labels)
+    out_log_prob += whitening.log_det
     if far is not None:
         far_log_prob, far_labels = evaluate_far(beyond, parameters)
         if log_prob:
@@ -277,22 +277,22 @@ def evaluate(
 
 
 def _evaluate_fast(
-    x: Rows, parameters: MixtureParameters, frame: Frame, log_prob: Floats, resp: Floats, labels: Integers
+    x: Rows, parameters: MixtureParameters, whitening: Whitening, log_prob: Floats, resp: Floats, labels: Integers
 ) -> tuple[int, int]:
     from streamgmm.gaussian import kernels
 
-    layout = _layout(parameters.family, parameters.natural_parameters(), frame, np.float64)
+    layout = _layout(parameters.family, parameters.natural_parameters(), whitening, np.float64)
     n_missing, first_missing = 0, -1
     for start, piece, _ in _readable(x, None):
         rows = slice(start, start + len(piece))
         piece_missing, piece_first = kernels.evaluate(
             piece,
-            *layout.frame,
+            *layout.whitening,
             layout.theta,
             layout.n_components,
             layout.n_left,
             layout.squares,
-            parameters.family.n_terms(frame.n_features),
+            parameters.family.n_terms(whitening.n_features),
             *layout.workspace,
             log_prob[rows],
             resp[rows],
@@ -304,10 +304,10 @@ def _evaluate_fast(
     return n_missing, first_missing
 
 
-def _evaluate_carefully(
-    x: Rows, parameters: MixtureParameters, frame: Frame, log_prob: Floats, resp: Floats, labels: Integers
+def _evaluate_centered(
+    x: Rows, parameters: MixtureParameters, whitening: Whitening, log_prob: Floats, resp: Floats, labels: Integers
 ) -> tuple[int, int]:
-    mixture = CarefulMixture(parameters, frame)
+    mixture = CenteredMixture(parameters, whitening)
     finite = np.asarray(np.isfinite(x).all(axis=1))
     for start, piece, _ in _readable(x, None):
         for inner in range(0, len(piece), 2048):

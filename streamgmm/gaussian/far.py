@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from streamgmm.gaussian.parameters import MixtureParameters
-from streamgmm.gaussian.whitening import Frame
+from streamgmm.gaussian.whitening import Whitening
 from streamgmm.typing import Floats, Integers, Rows
 
 #: Distances, in standard deviations of the data and of the tightest component, up to which the kernels' sums of squares
@@ -17,15 +17,15 @@ from streamgmm.typing import Floats, Integers, Rows
 _LARGEST_DISTANCE = 1e120
 
 
-def far_rows(x: Rows, parameters: MixtureParameters, frame: Frame) -> npt.NDArray[np.bool_] | None:
+def find_far_rows(x: Rows, parameters: MixtureParameters, whitening: Whitening) -> npt.NDArray[np.bool_] | None:
     """Tell which rows are too far for the kernels from a mixture in the data's coordinates; None where none is."""
-    if frame.scale is not None:
-        stretch = float(np.abs(frame.scale).max())
+    if whitening.scale is not None:
+        stretch = float(np.abs(whitening.scale).max())
     else:
-        assert frame.whitening is not None
-        stretch = float(np.abs(frame.whitening).sum(axis=1).max())
-    stretch = max(stretch, frame.n_features * float(np.abs(parameters.precisions_cholesky).max()))
-    largest = _LARGEST_DISTANCE / stretch - float(np.abs(frame.center).max())
+        assert whitening.matrix is not None
+        stretch = float(np.abs(whitening.matrix).sum(axis=1).max())
+    stretch = max(stretch, whitening.n_features * float(np.abs(parameters.precisions_cholesky).max()))
+    largest = _LARGEST_DISTANCE / stretch - float(np.abs(whitening.center).max())
     limits = np.finfo(x.dtype) if x.dtype.kind == "f" else None
     if limits is not None and float(limits.max) <= largest:
         return None

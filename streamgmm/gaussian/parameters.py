@@ -1,4 +1,4 @@
-"""The parameters of a mixture, in the data's coordinates or in a frame's."""
+"""The parameters of a mixture, in the data's coordinates or in whitened coordinates's."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from functools import cached_property
 import numpy as np
 
 from streamgmm.gaussian.covariances import FAMILIES, CovarianceFamily
-from streamgmm.gaussian.whitening import Frame
+from streamgmm.gaussian.whitening import Whitening
 from streamgmm.serialization import serializable
 from streamgmm.typing import Floats
 
@@ -129,30 +129,30 @@ class MixtureParameters:
             "full", self.weights, self.means, self.full_covariances(), self.full_precisions_cholesky()
         )
 
-    def to_data(self, frame: Frame) -> MixtureParameters:
-        """Map from the frame's coordinates to the data's, with no new factorisation."""
+    def unwhiten(self, whitening: Whitening) -> MixtureParameters:
+        """Map from whitened coordinates to the data's, with no new factorisation."""
         family = self.family
         return MixtureParameters(
             self.covariance_type,
             self.weights,
-            frame.points_to_data(self.means),
-            family.covariances_to_data(self.covariances, frame),
-            family.precisions_cholesky_to_data(self.precisions_cholesky, frame),
+            whitening.unwhiten(self.means),
+            family.unwhiten_covariances(self.covariances, whitening),
+            family.unwhiten_precisions_cholesky(self.precisions_cholesky, whitening),
         )
 
-    def to_frame(self, frame: Frame) -> MixtureParameters:
-        """Map from the data's coordinates to the frame's, with no new factorisation."""
+    def whiten(self, whitening: Whitening) -> MixtureParameters:
+        """Map from the data's coordinates to whitened ones, with no new factorisation."""
         family = self.family
         return MixtureParameters(
             self.covariance_type,
             self.weights,
-            frame.points_to_frame(self.means),
-            family.covariances_to_frame(self.covariances, frame),
-            family.precisions_cholesky_to_frame(self.precisions_cholesky, frame),
+            whitening.whiten(self.means),
+            family.whiten_covariances(self.covariances, whitening),
+            family.whiten_precisions_cholesky(self.precisions_cholesky, whitening),
         )
 
-    def own_frame(self) -> Frame:
-        """Make the frame of the mixture's own mean and covariance, for evaluating it far from any fit."""
+    def own_whitening(self) -> Whitening:
+        """Make the whitening of the mixture's own mean and covariance, for evaluating it far from any fit."""
         center = self.weights @ self.means
         offsets = self.means - center
         if self.covariance_type in ("full", "tied"):
@@ -160,4 +160,4 @@ class MixtureParameters:
             covariance = within + (offsets.T * self.weights) @ offsets
         else:
             covariance = self.weights @ (self.variances() + offsets**2)
-        return self.family.frame(center, covariance)
+        return self.family.whitening(center, covariance)

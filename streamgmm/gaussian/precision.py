@@ -2,7 +2,7 @@
 
 The logits are Theta @ phi(z). Rounding gives a logit an error of about u |Theta| @ phi(|z|), with u the unit roundoff:
 the terms of the quadratic form cancel where a component is much tighter than the data, or far from its centre. In
-whitened coordinates they seldom do; where they would, the careful kernel subtracts each mean first.
+whitened coordinates they seldom do; where they would, the centered kernel subtracts each mean first.
 """
 
 from enum import Enum
@@ -28,24 +28,40 @@ class Kernel(Enum):
 
     FLOAT32 = "float32"
     FLOAT64 = "float64"
-    CAREFUL = "careful"
+    CENTERED = "centered"
 
+    @property
+    def dtype(self) -> type:
+        """Of the products."""
+        return np.float32 if self is Kernel.FLOAT32 else np.float64
 
-#: Smallest eigenvalue of a covariance, in the frame, that the second moments of a pass can tell from zero.
-RESOLUTION = {Kernel.FLOAT32: 1e-5, Kernel.FLOAT64: 1e-14, Kernel.CAREFUL: 0.0}
+    @property
+    def is_rounded(self) -> bool:
+        """Whether its products are rounded to less than float64: another pass is made before a fit ends."""
+        return self is Kernel.FLOAT32
+
+    @property
+    def is_centered(self) -> bool:
+        """Whether it subtracts each mean before it multiplies, so that nothing cancels."""
+        return self is Kernel.CENTERED
+
+    @property
+    def resolution(self) -> float:
+        """Smallest eigenvalue of a whitened covariance that the second moments of a pass can tell from zero."""
+        return {Kernel.FLOAT32: 1e-5, Kernel.FLOAT64: 1e-14, Kernel.CENTERED: 0.0}[self]
 
 
 def amplification(parameters: MixtureParameters, reach: Floats) -> float:
     """Return max_k |Theta_k| @ phi(r_k): the factor between the unit roundoff and the error of a log-density.
 
-    r_k is how far from the frame's centre the rows are for which component k matters: in each feature within `reach`,
+    r_k is how far from the data's mean the rows are for which component k matters: in each feature within `reach`,
     and not further from its mean than nearly all of its own rows are. (Of a Gaussian's rows 99.9 % have a squared
     Mahalanobis distance under the quantile of chi-square, spread over the features here.)
 
     Parameters
     ----------
     parameters : MixtureParameters
-        In the frame's coordinates.
+        In whitened coordinates.
     reach : ndarray of shape (n_features,)
         A high quantile of |z_j| over the rows; infinite where no rows are at hand.
     """
@@ -71,4 +87,4 @@ def choose_kernel(
         return Kernel.FLOAT32
     if np.finfo(np.float64).eps / 2 * factor <= tolerance:
         return Kernel.FLOAT64
-    return Kernel.CAREFUL
+    return Kernel.CENTERED

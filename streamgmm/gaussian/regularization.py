@@ -10,7 +10,7 @@ from streamgmm.gaussian.covariances import CovarianceFamily
 from streamgmm.gaussian.m_step import SMALLEST_WEIGHT, Moments
 from streamgmm.gaussian.parameters import MixtureParameters
 from streamgmm.gaussian.statistics import SufficientStatistics
-from streamgmm.gaussian.whitening import Frame
+from streamgmm.gaussian.whitening import Whitening
 from streamgmm.serialization import serializable
 from streamgmm.typing import Floats
 
@@ -29,9 +29,9 @@ class PenalizedMStep:
         2 a in the penalty a sum_k [tr(T Sigma_k^-1) + log|Sigma_k|] of the log-likelihood, in rows. Chen & Tan, J.
         Multivariate Anal. 100 (2009), with a = 1 / sqrt(N).
     target : ndarray
-        T, in the shape of one covariance. Chen and Tan's is the data's covariance, the identity in the frame. It widens
-        clusters that are much tighter than the data, by a / N_k times the ratio of the variances; so a fit takes a
-        target from within its components (`initialization.target`).
+        T, in the shape of one covariance. Chen and Tan's is the data's covariance, the identity in whitened
+        coordinates. It widens clusters that are much tighter than the data, by a / N_k times the ratio of the
+        variances; so a fit takes a target from within its components (`initialization.target`).
     added : ndarray
         Added to every covariance, in the shape of one.
     """
@@ -44,7 +44,7 @@ class PenalizedMStep:
     def automatic(
         cls,
         family: CovarianceFamily,
-        frame: Frame,
+        whitening: Whitening,
         sum_weight: float,
         *,
         target: Floats | None = None,
@@ -55,7 +55,7 @@ class PenalizedMStep:
         Parameters
         ----------
         family : CovarianceFamily
-        frame : Frame
+        whitening : Whitening
         sum_weight : float
             N.
         target : ndarray, optional
@@ -63,14 +63,14 @@ class PenalizedMStep:
         shortage : float, default=0
             Rows that a component lacks for a covariance of its own: so many more are put in for the target.
         """
-        target = family.identity(frame.n_features) if target is None else target
-        return cls(2.0 / np.sqrt(sum_weight) + shortage, target, frame.floor)
+        target = family.identity(whitening.n_features) if target is None else target
+        return cls(2.0 / np.sqrt(sum_weight) + shortage, target, whitening.floor)
 
     @classmethod
-    def additive(cls, family: CovarianceFamily, frame: Frame, reg_covar: float) -> PenalizedMStep:
+    def additive(cls, family: CovarianceFamily, whitening: Whitening, reg_covar: float) -> PenalizedMStep:
         """Make scikit-learn's `reg_covar`: a number added to the diagonal, in the data's units."""
-        identity = family.identity(frame.n_features)
-        return cls(0.0, identity, family.covariances_to_frame(reg_covar * identity, frame))
+        identity = family.identity(whitening.n_features)
+        return cls(0.0, identity, family.whiten_covariances(reg_covar * identity, whitening))
 
     @property
     def keeps_regular(self) -> bool:

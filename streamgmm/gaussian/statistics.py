@@ -13,7 +13,7 @@ from streamgmm.typing import Floats
 @serializable
 @dataclass(frozen=True)
 class SufficientStatistics:
-    """The statistics of a set of rows under one mixture, in the frame's coordinates.
+    """The statistics of a set of rows under one mixture, in whitened coordinates.
 
     Attributes
     ----------
@@ -21,7 +21,7 @@ class SufficientStatistics:
         sum over rows of w * outer(resp, phi): N_k in column 0, then the weighted sums and the weighted products in the
         order of the family's features phi(z - shift_k).
     shift : ndarray of shape (n_components, n_features), float64
-        The points about which the moments were taken: zero in the fast kernel, the means in the careful one.
+        The points about which the moments were taken: zero in the fast kernel, the means in the centered one.
     log_likelihood : float
         sum of w * logsumexp(logits), in nats. For tied covariances without `scatter` the logits leave out the
         quadratic term that all components share.

@@ -8,13 +8,13 @@ from streamgmm.gaussian.parameters import MixtureParameters
 from streamgmm.typing import Floats
 
 
-def coordinates(parameters: MixtureParameters) -> Floats:
+def to_unconstrained(parameters: MixtureParameters) -> Floats:
     """Return u = (log weights, means, log-Cholesky coordinates of the covariances), a vector."""
     covariances = parameters.family.covariance_coordinates(parameters.covariances)
     return np.concatenate([np.log(parameters.weights), parameters.means.ravel(), covariances.ravel()])
 
 
-def mixture_of(u: Floats, covariance_type: str, n_components: int, n_features: int) -> MixtureParameters:
+def from_unconstrained(u: Floats, covariance_type: str, n_components: int, n_features: int) -> MixtureParameters:
     """Return the mixture with coordinates u; weights are normalised.
 
     Raises
@@ -31,7 +31,7 @@ def mixture_of(u: Floats, covariance_type: str, n_components: int, n_features: i
     return MixtureParameters.from_covariances(covariance_type, weights, means, covariances)
 
 
-def metric(parameters: MixtureParameters) -> Floats:
+def fisher_metric(parameters: MixtureParameters) -> Floats:
     """Return W, the square root of the diagonal of the complete data's Fisher information per row in u.
 
     sqrt(pi_k) times: 1 for log pi_k, 1 / sigma_kj for a mean, sqrt(2) for the logarithm of a diagonal entry of L and

@@ -1,4 +1,4 @@
-"""The frame: the affine coordinates z = A (x - c) in which a fit works.
+"""Whitening: the affine coordinates z = A (x - c) in which a fit works.
 
 A whitens as far as the covariance family allows without leaving the family: the inverse Cholesky factor of the data's
 covariance for full and tied, one scale per feature for diag, one for all for spherical. In whitened coordinates the
@@ -21,7 +21,7 @@ CONSTANT_FEATURE_SPREAD = 1e-6
 
 @serializable
 @dataclass(frozen=True)
-class Frame:
+class Whitening:
     """An affine map of the features, and the data's covariance expressed in it.
 
     Attributes
@@ -30,13 +30,13 @@ class Frame:
         c, in the data's units.
     scale : ndarray of shape (n_features,), float64, or None
         The diagonal of A where A is diagonal (diag, spherical), else None.
-    whitening, colouring : ndarray of shape (n_features, n_features), float64, or None
+    matrix, inverse : ndarray of shape (n_features, n_features), float64, or None
         A and its inverse, both lower triangular (full, tied), else None.
     log_det : float
         log |det A|, in nats: log p(x) = log p(z) + log_det.
     floor : ndarray or float
-        The variance, in the frame and in the shape of one covariance of the family, that was added to the data's
-        covariance where that is singular; zero where it is not.
+        The variance, in whitened coordinates and in the shape of one covariance of the family, that was added to the
+        data's covariance where that is singular; zero where it is not.
     constant_features : tuple of int
         The features that do not vary in the data.
     singular : bool
@@ -45,8 +45,8 @@ class Frame:
 
     center: Floats
     scale: Floats | None
-    whitening: Floats | None
-    colouring: Floats | None
+    matrix: Floats | None
+    inverse: Floats | None
     log_det: float
     floor: Floats
     constant_features: tuple[int, ...]
@@ -57,20 +57,20 @@ class Frame:
         """Number of features."""
         return len(self.center)
 
-    def points_to_frame(self, x: Floats) -> Floats:
-        """Map points (n, n_features) from the data's coordinates to the frame's."""
+    def whiten(self, x: Floats) -> Floats:
+        """Map points (n, n_features) from the data's coordinates to whitened ones."""
         centred = x - self.center
         if self.scale is not None:
             return centred * self.scale
-        assert self.whitening is not None
-        return centred @ self.whitening.T
+        assert self.matrix is not None
+        return centred @ self.matrix.T
 
-    def points_to_data(self, z: Floats) -> Floats:
-        """Map points (n, n_features) from the frame's coordinates to the data's."""
+    def unwhiten(self, z: Floats) -> Floats:
+        """Map points (n, n_features) from whitened coordinates to the data's."""
         if self.scale is not None:
             return z / self.scale + self.center
-        assert self.colouring is not None
-        return z @ self.colouring.T + self.center
+        assert self.inverse is not None
+        return z @ self.inverse.T + self.center
 
 
 def _varying_standard_deviations(center: Floats, variances: Floats) -> tuple[Floats, tuple[int, ...]]:
@@ -82,8 +82,8 @@ def _varying_standard_deviations(center: Floats, variances: Floats) -> tuple[Flo
     return spread, tuple(np.flatnonzero(constant).tolist())
 
 
-def whitening_frame(center: Floats, covariance: Floats) -> Frame:
-    """Make the frame of full and tied covariances: A is the inverse Cholesky factor of the data's covariance.
+def whiten_fully(center: Floats, covariance: Floats) -> Whitening:
+    """Make the whitening of full and tied covariances: A is the inverse Cholesky factor of the data's covariance.
 
     Eigenvalues of the correlation matrix under 10 D eps (what rounding alone leaves) are raised to it.
     """
@@ -107,19 +107,19 @@ def whitening_frame(center: Floats, covariance: Floats) -> Frame:
     if singular:
         floor = whitening @ (floor * np.outer(spread, spread)) @ whitening.T
     log_det = -float(np.log(np.diag(colouring)).sum())
-    return Frame(center, None, whitening, colouring, log_det, floor, constant, singular)
+    return Whitening(center, None, whitening, colouring, log_det, floor, constant, singular)
 
 
-def scaling_frame(center: Floats, variances: Floats) -> Frame:
-    """Make the frame of diagonal covariances: one scale per feature, the inverse standard deviation."""
+def whiten_by_feature(center: Floats, variances: Floats) -> Whitening:
+    """Make the whitening of diagonal covariances: one scale per feature, the inverse standard deviation."""
     spread, constant = _varying_standard_deviations(center, variances)
     floor = np.zeros(len(center))
     floor[list(constant)] = 1.0
-    return Frame(center, 1.0 / spread, None, None, -float(np.log(spread).sum()), floor, constant, bool(constant))
+    return Whitening(center, 1.0 / spread, None, None, -float(np.log(spread).sum()), floor, constant, bool(constant))
 
 
-def uniform_frame(center: Floats, variances: Floats) -> Frame:
-    """Make the frame of spherical covariances: one scale for all features, from the mean variance."""
+def whiten_uniformly(center: Floats, variances: Floats) -> Whitening:
+    """Make the whitening of spherical covariances: one scale for all features, from the mean variance."""
     mean_variance = float(np.mean(variances))
     magnitude = float(np.max(np.abs(center), initial=0.0)) or 1.0
     singular = np.sqrt(mean_variance) <= 4.0 * np.finfo(np.float64).eps * magnitude
@@ -127,7 +127,7 @@ def uniform_frame(center: Floats, variances: Floats) -> Frame:
     n_features = len(center)
     constant = tuple(range(n_features)) if singular else ()
     scale = np.full(n_features, 1.0 / spread)
-    return Frame(
+    return Whitening(
         center,
         scale,
         None,

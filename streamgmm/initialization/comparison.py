@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from streamgmm.components.split import splits
+from streamgmm.components.split import find_splits
 from streamgmm.em.passes import RowsInMemory
 from streamgmm.em.state import Problem, State
 from streamgmm.gaussian.e_step import evaluate
@@ -18,7 +18,7 @@ _STANDARD_ERRORS = 2.0
 _TIMES_NOISE = 4.0
 
 
-def close(problem: Problem, states: list[State], rows: RowsInMemory) -> list[State]:
+def keep_indistinguishable(problem: Problem, states: list[State], rows: RowsInMemory) -> list[State]:
     """Keep of fits, the best first, those whose likelihood the rows can't tell from the best's."""
     best, *others = states
     return [best] + [
@@ -28,7 +28,7 @@ def close(problem: Problem, states: list[State], rows: RowsInMemory) -> list[Sta
     ]
 
 
-def different(problem: Problem, states: list[State], rows: RowsInMemory) -> list[State]:
+def keep_distinct(problem: Problem, states: list[State], rows: RowsInMemory) -> list[State]:
     """Sort fits, the best first, and leave out those that are at the same optimum as a better one."""
     kept: list[State] = []
     for state in sorted(states, key=lambda state: -state.lower_bound):
@@ -41,7 +41,7 @@ def _differences(problem: Problem, state: State, others: list[State], rows: Rows
     """Return mean and standard deviation over rows of how much larger a fit's log-density is than each other's."""
     if not others:
         return []
-    z, share = rows.in_frame(problem.frame), rows.weight / rows.sum_weight
+    z, share = rows.whiten(problem.whitening), rows.weight / rows.sum_weight
     log_prob = evaluate(z, state.safe, log_prob=True).log_prob
     found = []
     for other in others:
@@ -51,18 +51,18 @@ def _differences(problem: Problem, state: State, others: list[State], rows: Rows
     return found
 
 
-def well_described(problem: Problem, state: State, rows: RowsInMemory) -> bool:
+def is_well_described(problem: Problem, state: State, rows: RowsInMemory) -> bool:
     """Tell whether no component gains more by a split than its parameters fit of the noise: nothing is left to find.
 
     By Wilks' theorem q parameters more gain q / 2 nats in all where they describe nothing.
     """
     parameters = state.safe
     n_columns = parameters.family.n_terms(parameters.n_features)
-    found = splits(problem, parameters, rows, np.random.default_rng(problem.seed))
+    found = find_splits(problem, parameters, rows, np.random.default_rng(problem.seed))
     noise = [n_columns * parameters.weights[split.component] / (2.0 * split.n_rows) for split in found]
     return all(split.gain < _TIMES_NOISE * gain for split, gain in zip(found, noise, strict=True))
 
 
-def n_at_the_same_optimum(problem: Problem, state: State, states: list[State], rows: RowsInMemory) -> int:
+def count_at_same_optimum(problem: Problem, state: State, states: list[State], rows: RowsInMemory) -> int:
     """Return how many of some fits are at the optimum of one."""
     return sum(spread <= _SAME for _, spread in _differences(problem, state, states, rows))

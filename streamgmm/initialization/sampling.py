@@ -106,7 +106,7 @@ class Draw:
         return together if len(together) <= _MOST_KEPT * size else cls((together.smallest(size),))
 
 
-def hashed(index: npt.NDArray[np.uint64], seed: int) -> npt.NDArray[np.uint64]:
+def hash_index(index: npt.NDArray[np.uint64], seed: int) -> npt.NDArray[np.uint64]:
     """Hash row indices: the finaliser of SplitMix64 (Steele, Lea & Flood, OOPSLA 2014), a bijection for each seed."""
     with np.errstate(over="ignore"):
         z = index + np.uint64(seed) * np.uint64(0x9E3779B97F4A7C15)
@@ -115,7 +115,7 @@ def hashed(index: npt.NDArray[np.uint64], seed: int) -> npt.NDArray[np.uint64]:
         return z ^ (z >> np.uint64(31))
 
 
-def row_keys(x: Floats, seed: int) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.bool_]]:
+def hash_values(x: Floats, seed: int) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.bool_]]:
     """Hash the values of each row of x (n, n_features), and tell which rows have finite values only."""
     from streamgmm.gaussian import kernels
 

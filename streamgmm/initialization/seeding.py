@@ -1,4 +1,4 @@
-"""The starts of EM, from a sample of the rows in the frame's coordinates."""
+"""The starts of EM, from a sample of the rows in whitened coordinates."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from typing import Any
 
 import numpy as np
 
-from streamgmm.em.degeneracy import degenerate_components, resolved
+from streamgmm.em.degeneracy import find_degenerate, widen_to_resolution
 from streamgmm.exceptions import InputError
 from streamgmm.gaussian.assignment import statistics_of_responsibilities
 from streamgmm.gaussian.covariances import CovarianceFamily
 from streamgmm.gaussian.m_step import SMALLEST_WEIGHT, Moments, MStep
 from streamgmm.gaussian.parameters import MixtureParameters
-from streamgmm.gaussian.precision import RESOLUTION, Kernel
-from streamgmm.gaussian.whitening import Frame
+from streamgmm.gaussian.precision import Kernel
+from streamgmm.gaussian.whitening import Whitening
 from streamgmm.typing import Floats, Integers
 
 #: The names of the starts: ours (`fitting.sample_start`), and scikit-learn's.
@@ -100,7 +100,7 @@ def _check_precisions(family: CovarianceFamily, precisions: Floats) -> None:
         )
 
 
-def start(
+def start_from_seed(
     family: CovarianceFamily,
     n_components: int,
     init_params: str,
@@ -109,11 +109,11 @@ def start(
     z: Floats,
     coordinates: Floats,
     sample_weight: Floats,
-    frame: Frame,
+    whitening: Whitening,
     m_step: MStep,
     seed: int,
 ) -> MixtureParameters:
-    """Make the parameters that EM starts from, in the frame's coordinates.
+    """Make the parameters that EM starts from, in whitened coordinates.
 
     The sample's rows are assigned to components as `init_params` says, and one M-step follows; what is given replaces
     what that finds. Where means are given, every row goes to the nearest.
@@ -123,19 +123,19 @@ def start(
     family, n_components, init_params, given
         What to start.
     z : ndarray of shape (n, n_features)
-        The sample, in the frame's coordinates.
+        The sample, in whitened coordinates.
     coordinates : ndarray of shape (n, n_features)
-        The sample, in the coordinates in which distances are measured. (Not the frame's where that whitens: clusters
-        stand apart along the directions in which the data varies most, and whitening takes just that away.)
+        The sample, in the coordinates in which distances are measured. (Not whitened by a matrix: clusters stand
+        apart along the directions in which the data varies most, and whitening takes just that away.)
     sample_weight : ndarray of shape (n,)
-    frame : Frame
+    whitening : Whitening
     m_step : MStep
     seed : int
     """
-    means = None if given.means is None else frame.points_to_frame(given.means)
+    means = None if given.means is None else whitening.whiten(given.means)
     covariances = None
     if given.precisions is not None:
-        covariances = family.covariances_to_frame(family.covariances_of_precisions(given.precisions), frame)
+        covariances = family.whiten_covariances(family.covariances_of_precisions(given.precisions), whitening)
     if means is not None and covariances is not None and given.weights is not None:
         return MixtureParameters.from_covariances(family.name, given.weights, means, covariances)
     if len(z) < n_components and means is None:
@@ -147,7 +147,7 @@ def start(
     else:
         resp = _responsibilities(coordinates, sample_weight, n_components, init_params, np.random.RandomState(seed))
     statistics = statistics_of_responsibilities(family, z, resp, sample_weight)
-    found = resolved(family, m_step.maximize(family, statistics), RESOLUTION[Kernel.FLOAT64])
+    found = widen_to_resolution(family, m_step.maximize(family, statistics), Kernel.FLOAT64.resolution)
     if covariances is None:
         covariances = _regular(family, found, statistics.component_weights, m_step)
     return MixtureParameters.from_covariances(
@@ -161,7 +161,7 @@ def start(
 def _regular(family: CovarianceFamily, found: Moments, component_weights: Floats, m_step: MStep) -> Floats:
     """Return a start's covariances; a component with too few rows for one of its own gets the data's."""
     covariances = found.covariances
-    bad = degenerate_components(family, found, component_weights, m_step)
+    bad = find_degenerate(family, found, component_weights, m_step)
     if len(bad) and not family.shared:
         covariances = covariances.copy()
         covariances[bad] = family.identity(found.means.shape[1])

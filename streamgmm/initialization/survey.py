@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from streamgmm.exceptions import InputError, MissingValuesError
 from streamgmm.execution.passes import Parts, PassCost, run_measured_pass
-from streamgmm.initialization.sampling import Draw, Sample, hashed, row_keys
+from streamgmm.initialization.sampling import Draw, Sample, hash_index, hash_values
 from streamgmm.serialization import serializable
 from streamgmm.sources.base import Block, Rows
 from streamgmm.typing import Floats
@@ -102,7 +102,7 @@ class Survey:
         """Whether the sample by value holds every row that counts."""
         return bool(np.isclose(self.by_value.sum_weight, self.sum_weight, rtol=1e-9, atol=0.0))
 
-    def chosen_sample(self) -> Sample:
+    def choose_sample(self) -> Sample:
         """Return the better sample: that by value, unless too many rows are equal, or too few stand for the rest."""
         by_value = self.by_value.smallest(self.sample_size)
         enough = len(by_value) >= min(len(self.by_place), self.sample_size) // 2
@@ -187,7 +187,7 @@ def _survey_block(block: Block, request: SurveyRequest) -> Survey:
         at = int(np.argmax(wrong))
         bad_weight = (block.start + at, float(weight[at]))
         weight = np.where(wrong, 0.0, weight)
-    keys, finite = row_keys(x, request.seed)
+    keys, finite = hash_values(x, request.seed)
     present = weight > 0.0
     used = finite & present
     too_large = _first_too_large(block, used)
@@ -240,7 +240,7 @@ def _moments(x: Floats, weight: Floats | None, full_scatter: bool) -> tuple[floa
 
 
 def _by_place(index: npt.NDArray[np.uint64], x: npt.NDArray[Any], weight: Floats, request: SurveyRequest) -> Draw:
-    uniform = hashed(index, request.seed).astype(np.float64) / 2.0**64
+    uniform = hash_index(index, request.seed).astype(np.float64) / 2.0**64
     if request.drawn_share >= 1.0 and request.n_rows is not None:
         # The sample by value holds all rows.
         index, x, weight, uniform = index[:0], x[:0], weight[:0], uniform[:0]
@@ -260,7 +260,7 @@ def survey_blocks(blocks: Iterable[Block], request: SurveyRequest) -> Survey:
 PartsOf = Callable[[Any], Parts]
 
 
-def survey(
+def survey_rows(
     rows: Rows,
     *,
     sample_size: int,

@@ -57,21 +57,21 @@ class _Scale:
     evidence: Floats
 
 
-def shrinkage_target(problem: Problem, parameters: MixtureParameters, rows: RowsInMemory) -> Floats:
+def estimate_target(problem: Problem, parameters: MixtureParameters, rows: RowsInMemory) -> Floats:
     """Return the weighted harmonic mean of the components' covariances, in the shape of one covariance.
 
     Parameters
     ----------
     problem : Problem
     parameters : MixtureParameters
-        A fit to the rows, in the frame's coordinates.
+        A fit to the rows, in whitened coordinates.
     rows : RowsInMemory
         Different rows, with their weights.
     """
     family = parameters.family
     identity = family.identity(parameters.n_features)
     own, pooled = _scales(problem, parameters, rows)
-    # Where nothing says how much varies within the components, the data's own covariance: the identity in the frame.
+    # Where nothing says how much varies within the components, the data's own covariance: whitened, the identity.
     stand_in = _precision(pooled, identity)
     precision = np.zeros_like(identity)
     for scale in own:
@@ -127,13 +127,13 @@ def _scales(problem: Problem, parameters: MixtureParameters, rows: RowsInMemory)
 def _blocks(
     problem: Problem, parameters: MixtureParameters, rows: RowsInMemory
 ) -> Iterator[tuple[Floats, Floats, Floats]]:
-    """Give rows in the frame's coordinates, their responsibilities and weights, so many at a time."""
-    in_data = parameters.to_data(problem.frame)
+    """Give rows in whitened coordinates, their responsibilities and weights, so many at a time."""
+    in_data = parameters.unwhiten(problem.whitening)
     step = max(1, _BLOCK_BYTES // (8 * parameters.n_components))
     for start in range(0, len(rows), step):
         x = rows.x[start : start + step]
         yield (
-            problem.frame.points_to_frame(x),
+            problem.whitening.whiten(x),
             evaluate(x, in_data, resp=True).resp,
             rows.weight[start : start + step],
         )
@@ -154,13 +154,13 @@ def _squares(centred: Floats, axes: Floats | None, n_dimensions: int) -> Floats:
 
 
 def _rounding(problem: Problem, rows: RowsInMemory) -> float:
-    """Return the variance, in the frame, that the rounding of the rows' values may make."""
-    frame = problem.frame
+    """Return the variance, in whitened coordinates, that the rounding of the rows' values may make."""
+    whitening = problem.whitening
     largest = _ROUNDING * np.finfo(np.float64).eps * np.abs(rows.x).max(axis=0)
-    if frame.scale is not None:
-        return float(((largest * frame.scale) ** 2).max())
-    assert frame.whitening is not None
-    return float(((np.abs(frame.whitening) @ largest) ** 2).max())
+    if whitening.scale is not None:
+        return float(((largest * whitening.scale) ** 2).max())
+    assert whitening.matrix is not None
+    return float(((np.abs(whitening.matrix) @ largest) ** 2).max())
 
 
 def _precision(scale: _Scale, stand_in: Floats) -> Floats:

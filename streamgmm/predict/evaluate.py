@@ -57,7 +57,7 @@ class Predict:
         return {"labels": found.labels, "proba": found.resp, "log_density": found.log_prob}[self.kind]
 
 
-def n_columns_of(kind: str, parameters: MixtureParameters) -> int | None:
+def count_columns(kind: str, parameters: MixtureParameters) -> int | None:
     """Return how many columns a kind of prediction has; None for a vector."""
     return parameters.n_components if kind == "proba" else None
 
@@ -65,7 +65,7 @@ def n_columns_of(kind: str, parameters: MixtureParameters) -> int | None:
 def predict(rows: Rows, parameters: MixtureParameters, kind: str, *, missing: str) -> npt.NDArray[Any] | da.Array:
     """Evaluate a mixture at rows: a NumPy array for rows in memory, a lazy Dask array for others."""
     compute = fill_from_rows if rows.in_memory else map_rows
-    n_columns, dtype = n_columns_of(kind, parameters), KINDS[kind]
+    n_columns, dtype = count_columns(kind, parameters), KINDS[kind]
     return compute(rows, Predict(kind, missing, rows.provenance), parameters, n_columns=n_columns, dtype=dtype)
 
 

@@ -16,10 +16,10 @@ import numpy.typing as npt
 
 from streamgmm.exceptions import InputError
 from streamgmm.sources.base import RowRange
-from streamgmm.storage.atomic_output import is_url, location, replaced_whole, writing_to
+from streamgmm.storage.atomic_output import atomic_output, is_url, location, naming_output
 from streamgmm.storage.outputs import check_output
-from streamgmm.storage.requests import retried
-from streamgmm.storage.urls import check_url, opened_place
+from streamgmm.storage.requests import retry
+from streamgmm.storage.urls import check_url, open_url
 
 #: Bytes of a chunk of a Zarr result, and of a row group of a Parquet one, at most.
 _CHUNK_BYTES = 16 * 2**20
@@ -111,7 +111,7 @@ class ZarrResults(ResultStore):
 
         chunk = self._chunk_rows(source)
         chunks = (chunk,) if self.n_columns is None else (chunk, self.n_columns)
-        with writing_to(self.name):
+        with naming_output(self.name):
             group = zarr.create_group(location(self.path), zarr_format=3)
             group.create_array(
                 self.column,
@@ -130,12 +130,12 @@ class ZarrResults(ResultStore):
     def write(self, start: int, parts: Iterable[npt.NDArray[Any]]) -> int:
         import zarr
 
-        with writing_to(self.name):
+        with naming_output(self.name):
             array = zarr.open_array(location(self.path), path=self.column, mode="r+")
         stop = start
         # Whole chunks: the blocks of a range need not end where those do.
         for values in _in_steps(parts, array.chunks[0]):
-            with writing_to(self.name):
+            with naming_output(self.name):
                 array[stop : stop + len(values)] = values
             stop += len(values)
         return stop - start
@@ -149,7 +149,7 @@ class ParquetResults(ResultStore):
 
     def create(self, source: tuple[RowRange, ...]) -> None:
         if not is_url(self.path):
-            with writing_to(self.name):
+            with naming_output(self.name):
                 os.makedirs(self.path)
 
     def write(self, start: int, parts: Iterable[npt.NDArray[Any]]) -> int:
@@ -160,16 +160,16 @@ class ParquetResults(ResultStore):
         schema = pa.schema([(name, pa.from_numpy_dtype(self.dtype)) for name in names])
         place, filesystem = f"{self.path}/part-{start:015d}.parquet", None
         if is_url(self.path):
-            filesystem, place = opened_place(place)
+            filesystem, place = open_url(place)
         n_written = 0
         # Hardly two densities or responsibilities are equal: a dictionary of them would take time and room.
         few_values = np.issubdtype(self.dtype, np.integer)
-        with writing_to(self.name):
+        with naming_output(self.name):
             writer = pq.ParquetWriter(place, schema, filesystem=filesystem, use_dictionary=few_values)
         try:
             for values in _in_steps(parts, min(self.piece_rows, _ROW_GROUP_ROWS)):
                 table = pa.table(list(values.reshape(len(values), -1).T), schema=schema)
-                with writing_to(self.name):
+                with naming_output(self.name):
                     writer.write_table(table)
                 n_written += len(values)
         except BaseException:
@@ -177,16 +177,16 @@ class ParquetResults(ResultStore):
             with suppress(Exception):
                 writer.close()
             raise
-        with writing_to(self.name):
+        with naming_output(self.name):
             writer.close()
         return n_written
 
     def complete(self) -> None:
         if is_url(self.path):
             # There, files come one by one: this one says that they are all there, as Spark's does.
-            filesystem, place = opened_place(f"{self.path}/_SUCCESS")
-            with writing_to(self.name):
-                retried(lambda: filesystem.pipe_file(place, b""))
+            filesystem, place = open_url(f"{self.path}/_SUCCESS")
+            with naming_output(self.name):
+                retry(lambda: filesystem.pipe_file(place, b""))
 
 
 def _in_steps(parts: Iterable[npt.NDArray[Any]], n_rows: int) -> Iterator[npt.NDArray[Any]]:
@@ -234,7 +234,7 @@ def check_result_place(path: str | os.PathLike[str], *, overwrite: bool) -> None
     check_output(path, overwrite=overwrite, is_folder=True)
 
 
-def result_store(
+def name_store(
     path: str | os.PathLike[str], column: str, n_rows: int, n_columns: int | None, dtype: npt.DTypeLike
 ) -> ResultStore:
     """Name the store for a path that `check_result_place` has let pass, by its suffix."""
@@ -243,9 +243,9 @@ def result_store(
 
 
 @contextmanager
-def written_whole(store: ResultStore) -> Iterator[ResultStore]:
+def write_atomically(store: ResultStore) -> Iterator[ResultStore]:
     """Give a store to write in beside the one named; rename it at the end, or remove it where an error comes first."""
-    with replaced_whole(store.path) as temporary:
+    with atomic_output(store.path) as temporary:
         written = replace(store, path=temporary)
         yield written
         written.complete()

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 from streamgmm.exceptions import InputError
 from streamgmm.execution.passes import run_pass
 from streamgmm.gaussian.parameters import MixtureParameters
-from streamgmm.predict.evaluate import KINDS, Predict, n_columns_of
-from streamgmm.predict.stores import ResultStore, check_result_place, result_store, written_whole
+from streamgmm.predict.evaluate import KINDS, Predict, count_columns
+from streamgmm.predict.stores import ResultStore, check_result_place, name_store, write_atomically
 from streamgmm.sources.base import Block, RandomAccessRows
-from streamgmm.storage.places import InUse, check_apart, places_of
+from streamgmm.storage.places import InUse, check_apart, find_places
 
 if TYPE_CHECKING:
     from streamgmm.estimators.gaussian_mixture import GaussianMixture
@@ -95,17 +95,17 @@ def write_predictions(
     if kind not in KINDS:
         raise InputError(f"kind must be one of {', '.join(map(repr, KINDS))}; got {kind!r}")
     parameters = model.parameters()
-    check_apart(output, InUse("the rows", places_of(source)), *model.places_in_use())
+    check_apart(output, InUse("the rows", find_places(source)), *model.places_in_use())
     check_result_place(output, overwrite=overwrite)
     rows = model.open(source, columns=columns)
     if not isinstance(rows, RandomAccessRows) or rows.n_rows is None:
         raise InputError("source is a Dask collection: model.predict(source) gives a lazy Dask array to write")
-    n_columns = n_columns_of(kind, parameters)
-    named = result_store(output, _COLUMN[kind], rows.n_rows, n_columns, KINDS[kind])
+    n_columns = count_columns(kind, parameters)
+    named = name_store(output, _COLUMN[kind], rows.n_rows, n_columns, KINDS[kind])
     ranges = named.ranges(rows.ranges)
-    with written_whole(named) as store:
+    with write_atomically(named) as store:
         store.create(rows.ranges)
         n_written: int = run_pass(
-            rows.recut(ranges), _Write(Predict(kind, model.missing, rows.provenance), store), parameters
+            rows.repartition(ranges), _Write(Predict(kind, model.missing, rows.provenance), store), parameters
         )
     return n_written

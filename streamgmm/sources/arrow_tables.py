@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from streamgmm.exceptions import RowsError
 from streamgmm.sources.base import Block, RandomAccessRows, check_two_dimensional
-from streamgmm.sources.chunking import MEMORY_TASK_BYTES, cut, task_bytes
+from streamgmm.sources.chunking import MEMORY_TASK_BYTES, limit_task_bytes, partition_rows
 from streamgmm.sources.schema import Chosen, ColumnRequest, FeatureSchema
 
 if TYPE_CHECKING:
@@ -37,9 +37,9 @@ class ArrowRows(RandomAccessRows):
         self._layout, self.schema = layout, layout.schema
         self.n_rows, self.n_features = table.num_rows, layout.n_features
         self.dtype, self.feature_names, self.in_memory = layout.dtype, layout.feature_names, True
-        target = task_bytes(MEMORY_TASK_BYTES, memory_limit)
+        target = limit_task_bytes(MEMORY_TASK_BYTES, memory_limit)
         row_bytes = self.dtype.itemsize * self.n_features
-        self.ranges = cut(self.n_rows, row_bytes, 256, target)
+        self.ranges = partition_rows(self.n_rows, row_bytes, 256, target)
         self.piece_bytes = target
 
     def read(self, start: int, stop: int) -> Iterator[Block]:

@@ -161,12 +161,12 @@ class Rows(ABC):
             "features": self.n_features,
             "dtype": str(self.dtype),
             "feature names": None if self.feature_names is None else [str(name) for name in self.feature_names],
-            "tasks": self._cut_digest(),
+            "tasks": self._partition_digest(),
             "content": self._content_digest(),
         }
 
     @abstractmethod
-    def _cut_digest(self) -> str:
+    def _partition_digest(self) -> str:
         """Return a digest of the cut into tasks."""
 
     @abstractmethod
@@ -198,16 +198,16 @@ class RandomAccessRows(Rows):
         other.sample_weight = None
         return other
 
-    def recut(self, ranges: tuple[RowRange, ...]) -> Self:
+    def repartition(self, ranges: tuple[RowRange, ...]) -> Self:
         """Return the same rows cut into other tasks."""
         other = copy(self)
         other.ranges = ranges
         return other
 
     def one_task(self, number: int) -> Self:
-        return self.recut((self.ranges[number],))
+        return self.repartition((self.ranges[number],))
 
-    def _cut_digest(self) -> str:
+    def _partition_digest(self) -> str:
         return digest(f"{part.start} {part.stop}" for part in self.ranges)
 
     def _content_digest(self) -> str:
@@ -269,7 +269,7 @@ def check_not_masked(weights: np.ma.MaskedArray[Any, Any], where: str) -> None:
         )
 
 
-def check_sample_weight(sample_weight: Any, n_rows: int) -> npt.NDArray[Any]:
+def as_sample_weight(sample_weight: Any, n_rows: int) -> npt.NDArray[Any]:
     """Return row weights as an array of shape (n_rows,); their values are checked when they are read."""
     weights: npt.NDArray[Any] = np.asanyarray(sample_weight)
     if isinstance(weights, np.ma.MaskedArray):

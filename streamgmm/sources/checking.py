@@ -15,7 +15,7 @@ from streamgmm.exceptions import RowsError
 from streamgmm.sources.base import check_dtype, check_not_masked
 
 
-def without_mask(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+def fill_masked_array(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """Return an array in which NaN stands for what was masked; integers become float64 where anything was."""
     if not isinstance(array, np.ma.MaskedArray):
         return array
@@ -57,7 +57,7 @@ def as_plain_array(value: Any, where: str) -> npt.NDArray[Any]:
     remedy = remedy_for_array_type(type(value))
     if remedy is None:
         try:
-            array = np.asarray(value) if not isinstance(value, np.ma.MaskedArray) else without_mask(value)
+            array = np.asarray(value) if not isinstance(value, np.ma.MaskedArray) else fill_masked_array(value)
         except MemoryError:
             raise
         except Exception as error:  # of whatever library the object is
@@ -72,7 +72,7 @@ def as_plain_array(value: Any, where: str) -> npt.NDArray[Any]:
     raise RowsError(f"{where} is a {_name(value)}, and not a NumPy array: {remedy}")
 
 
-def checked_rows(x: npt.NDArray[Any], where: str, *, n_rows: int | None, n_features: int, see: str) -> None:
+def check_chunk(x: npt.NDArray[Any], where: str, *, n_rows: int | None, n_features: int, see: str) -> None:
     """Raise RowsError unless an array has the shape that was said of it.
 
     Parameters
@@ -98,7 +98,7 @@ def checked_rows(x: npt.NDArray[Any], where: str, *, n_rows: int | None, n_featu
     raise RowsError(f"{where} has {what}, shape {x.shape}, where Dask says {said}: mend what makes it ({see} shows it)")
 
 
-def checked_weights(value: Any, where: str, *, n_rows: int) -> npt.NDArray[Any]:
+def as_chunk_weights(value: Any, where: str, *, n_rows: int) -> npt.NDArray[Any]:
     """Return the weights of a chunk of rows as an array of shape (n_rows,).
 
     Raises

@@ -19,19 +19,19 @@ PIECE_BYTES = 16 * 2**20
 COPIES = 4
 
 
-def task_bytes(default: int, memory_limit: int | None) -> int:
+def limit_task_bytes(default: int, memory_limit: int | None) -> int:
     """Return how many decoded bytes a task may read, or hold, under a memory limit per process."""
     if memory_limit is None:
         return default
     return max(1, min(default, memory_limit // (2 * COPIES)))
 
 
-def stored_task_bytes(n_bytes: int, memory_limit: int | None) -> int:
+def choose_task_bytes(n_bytes: int, memory_limit: int | None) -> int:
     """Return how many decoded bytes a task may read of a store that has so many."""
-    return task_bytes(min(STORED_TASK_BYTES, max(PIECE_BYTES, n_bytes // _FEWEST_TASKS)), memory_limit)
+    return limit_task_bytes(min(STORED_TASK_BYTES, max(PIECE_BYTES, n_bytes // _FEWEST_TASKS)), memory_limit)
 
 
-def cut(n_rows: int, row_bytes: int, piece_rows: int, target_bytes: int) -> tuple[RowRange, ...]:
+def partition_rows(n_rows: int, row_bytes: int, piece_rows: int, target_bytes: int) -> tuple[RowRange, ...]:
     """Cut rows into tasks of whole pieces, as many as fit into `target_bytes`, and one at least.
 
     Parameters

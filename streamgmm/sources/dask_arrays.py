@@ -11,11 +11,11 @@ import numpy as np
 import numpy.typing as npt
 
 from streamgmm.exceptions import RowsError
-from streamgmm.sources.base import UNKNOWN_LENGTH_STRIDE, Block, Rows, check_dtype, check_sample_weight
+from streamgmm.sources.base import UNKNOWN_LENGTH_STRIDE, Block, Rows, as_sample_weight, check_dtype
 from streamgmm.sources.checking import (
+    as_chunk_weights,
     as_plain_array,
-    checked_rows,
-    checked_weights,
+    check_chunk,
     remedy_for_array_type,
     unmasked_dtype,
 )
@@ -83,11 +83,11 @@ class ArrayChunkReader:
             part = as_plain_array(value, where)
             of_all = parts[0].shape[0] if parts and chunk.n_rows is None else chunk.n_rows
             index = place.strip("()") + (", 0" if len(columns) == 1 else "")
-            checked_rows(part, where, n_rows=of_all, n_features=width, see=f"X.blocks[{index}].compute()")
+            check_chunk(part, where, n_rows=of_all, n_features=width, see=f"X.blocks[{index}].compute()")
             parts.append(part)
         x = parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)
         where = f"chunk {chunk.number} of {self.description}"
-        weights = [checked_weights(one, where, n_rows=len(x)) for one in sample_weight]
+        weights = [as_chunk_weights(one, where, n_rows=len(x)) for one in sample_weight]
         return Block(x, weights[0] if weights else None, chunk.start)
 
 
@@ -151,7 +151,7 @@ class DaskRows(Rows):
                     f"{self.description} has an unknown number of rows: give sample_weight as a Dask array with the "
                     "same chunks, or a column's name"
                 )
-            return da.from_array(check_sample_weight(sample_weight, self.n_rows), chunks=(lengths,))
+            return da.from_array(as_sample_weight(sample_weight, self.n_rows), chunks=(lengths,))
         check_dtype(sample_weight.dtype, "sample_weight")
         known = self.n_rows is not None and not np.isnan(sample_weight.shape).any()
         if sample_weight.ndim != 1 or (known and sample_weight.shape != (self.n_rows,)):
@@ -188,7 +188,7 @@ class DaskRows(Rows):
         # A length that is not known is no number, and so not zero.
         return [number for number, length in enumerate(self.array.chunks[0]) if length != 0]
 
-    def _cut_digest(self) -> str:
+    def _partition_digest(self) -> str:
         return digest(map(str, self.array.chunks[0]))
 
     def _content_digest(self) -> str:

@@ -10,13 +10,13 @@ import numpy as np
 
 from streamgmm.exceptions import RowsError
 from streamgmm.sources.base import Block
-from streamgmm.sources.checking import checked_weights
+from streamgmm.sources.checking import as_chunk_weights
 from streamgmm.sources.dask_arrays import Chunk, DaskRows
 from streamgmm.sources.pandas_frames import (
     column_values,
-    common_dtype,
-    dtype_of_column,
+    find_common_dtype,
     frame_values,
+    get_column_dtype,
     numpy_dtype_of_pandas,
 )
 from streamgmm.sources.schema import Chosen, ColumnRequest, FeatureSchema
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 _UNSURE = {"MapPartitions", "FromMap", "FromDelayed", "DelayedsExpr", "_DelayedExpr", "FromGraph"}
 
 
-def rows_of_dataframe(
+def open_dataframe(
     frame: dd.DataFrame, request: ColumnRequest, *, sample_weight: Any, memory_limit: int | None = None
 ) -> DaskRows:
     """Make rows of a Dask DataFrame's numeric columns; each partition is one task."""
@@ -38,9 +38,9 @@ def rows_of_dataframe(
     names = list(frame.columns)
     chosen = request.choose(names, what)
     needed, weight_column = list(chosen.all), chosen.weight
-    dtype = common_dtype({c: numpy_dtype_of_pandas(frame.dtypes[c]) for c in chosen.features}, what)
+    dtype = find_common_dtype({c: numpy_dtype_of_pandas(frame.dtypes[c]) for c in chosen.features}, what)
     if weight_column is not None:
-        common_dtype({weight_column: numpy_dtype_of_pandas(frame.dtypes[weight_column])}, what)
+        find_common_dtype({weight_column: numpy_dtype_of_pandas(frame.dtypes[weight_column])}, what)
     if set(needed) != set(names) and not _unsure(frame):
         # Dask then reads no other columns.
         frame = frame[needed]
@@ -121,13 +121,13 @@ class PartitionReader:
         if len(partition) == 0:
             # Often made without columns, or without their dtypes.
             of_column = () if weight_column is None else (np.empty(0),)
-            empty = [checked_weights(one, where, n_rows=0) for one in sample_weight or of_column]
+            empty = [as_chunk_weights(one, where, n_rows=0) for one in sample_weight or of_column]
             return Block(np.empty((0, len(features))), empty[0] if empty else None, chunk.start)
         check_once(list(partition.columns), needed, where)
-        dtypes = {column: dtype_of_column(partition[column], column, where) for column in needed}
-        x = frame_values(partition[features], common_dtype({column: dtypes[column] for column in features}, where))
+        dtypes = {column: get_column_dtype(partition[column], column, where) for column in needed}
+        x = frame_values(partition[features], find_common_dtype({column: dtypes[column] for column in features}, where))
         if weight_column is not None:
-            common_dtype({weight_column: dtypes[weight_column]}, where)
+            find_common_dtype({weight_column: dtypes[weight_column]}, where)
             sample_weight = (column_values(partition[weight_column], np.dtype(np.float64)),)
-        weights = [checked_weights(one, where, n_rows=len(x)) for one in sample_weight]
+        weights = [as_chunk_weights(one, where, n_rows=len(x)) for one in sample_weight]
         return Block(x, weights[0] if weights else None, chunk.start)

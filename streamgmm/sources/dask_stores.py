@@ -13,7 +13,7 @@ from typing import Any
 
 from streamgmm.sources.base import Block
 from streamgmm.sources.dask_arrays import Chunk, ChunkReader, DaskRows
-from streamgmm.storage.requests import Reading
+from streamgmm.storage.requests import ReadPolicy
 from streamgmm.storage.zarr_places import Place, PlacedArray
 
 #: What libraries have around an array, xarray six of them, at most.
@@ -67,7 +67,7 @@ def _stores_in(collection: Any) -> dict[str, PlacedArray]:
             if array is not None and type(array.store).__name__ != "MemoryStore":
                 name = str(array.store_path)
                 what = f"the Zarr array {name}, from which Dask reads,"
-                found[name] = PlacedArray(array, Place.as_it_is(array), what, Reading.of(name))
+                found[name] = PlacedArray(array, Place.as_it_is(array), what, ReadPolicy.of(name))
     return found
 
 

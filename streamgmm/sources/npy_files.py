@@ -11,11 +11,18 @@ import numpy.typing as npt
 
 from streamgmm.exceptions import RowsError
 from streamgmm.sources.base import Block, RandomAccessRows, check_dtype, check_two_dimensional
-from streamgmm.sources.chunking import PIECE_BYTES, check_piece, cut, fits, stored_task_bytes, task_bytes
-from streamgmm.sources.prefetch import read_ahead
+from streamgmm.sources.chunking import (
+    PIECE_BYTES,
+    check_piece,
+    choose_task_bytes,
+    fits,
+    limit_task_bytes,
+    partition_rows,
+)
+from streamgmm.sources.prefetch import prefetch
 from streamgmm.storage.fingerprint import digest_of_files
-from streamgmm.storage.requests import Reading
-from streamgmm.storage.urls import filesystem_of
+from streamgmm.storage.requests import ReadPolicy
+from streamgmm.storage.urls import get_filesystem
 
 #: More than any header of an array of numbers.
 _HEADER_BYTES = 4096
@@ -28,7 +35,7 @@ class RemoteNpyRows(RandomAccessRows):
 
     def __init__(self, url: str, *, memory_limit: int | None = None) -> None:
         self.description = self._url = url
-        self._reading = Reading.of(url)
+        self._reading = ReadPolicy.of(url)
         shape, self._columns_first, self.dtype, self._offset = self._header()
         check_two_dimensional(shape, url)
         check_dtype(self.dtype, url)
@@ -37,9 +44,9 @@ class RemoteNpyRows(RandomAccessRows):
         self._check_size()
         self.feature_names, self.in_memory = None, False
         row_bytes = self.dtype.itemsize * self.n_features
-        target = stored_task_bytes(self.n_rows * row_bytes, memory_limit)
-        self.ranges = cut(self.n_rows, row_bytes, _ALIGNMENT, target)
-        self._piece_rows = max(1, min(task_bytes(PIECE_BYTES, memory_limit) // row_bytes, self.n_rows))
+        target = choose_task_bytes(self.n_rows * row_bytes, memory_limit)
+        self.ranges = partition_rows(self.n_rows, row_bytes, _ALIGNMENT, target)
+        self._piece_rows = max(1, min(limit_task_bytes(PIECE_BYTES, memory_limit) // row_bytes, self.n_rows))
         piece_bytes = self._piece_rows * row_bytes
         check_piece(piece_bytes, memory_limit, url)
         self._ahead = self._reading.remote and fits(2 * piece_bytes, memory_limit)
@@ -57,7 +64,7 @@ class RemoteNpyRows(RandomAccessRows):
 
     def _check_size(self) -> None:
         def request() -> int | None:
-            filesystem, place = filesystem_of(self._url)
+            filesystem, place = get_filesystem(self._url)
             found: int | None = filesystem.info(place).get("size")
             return found
 
@@ -71,7 +78,7 @@ class RemoteNpyRows(RandomAccessRows):
 
     def _bytes(self, start: int, stop: int, what: str, *, exact: bool = True) -> bytes:
         def request() -> bytes:
-            filesystem, place = filesystem_of(self._url)
+            filesystem, place = get_filesystem(self._url)
             data: bytes = filesystem.cat_file(place, start=start, end=stop)
             if exact and len(data) != stop - start:
                 raise OSError(f"{len(data)} bytes came instead of {stop - start}")
@@ -84,7 +91,7 @@ class RemoteNpyRows(RandomAccessRows):
 
     def read(self, start: int, stop: int) -> Iterator[Block]:
         pieces = self._pieces(start, stop)
-        return read_ahead(pieces) if self._ahead else pieces
+        return prefetch(pieces) if self._ahead else pieces
 
     def _pieces(self, start: int, stop: int) -> Iterator[Block]:
         for first in range(start, stop, self._piece_rows):

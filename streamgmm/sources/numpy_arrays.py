@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from streamgmm.exceptions import DataChangedError, RowsError
 from streamgmm.sources.base import Block, RandomAccessRows, check_dtype, check_two_dimensional
-from streamgmm.sources.chunking import MEMORY_TASK_BYTES, cut, stored_task_bytes, task_bytes
+from streamgmm.sources.chunking import MEMORY_TASK_BYTES, choose_task_bytes, limit_task_bytes, partition_rows
 from streamgmm.storage.fingerprint import digest_of_files
 from streamgmm.storage.requests import unseen_error
 
@@ -37,8 +37,8 @@ class ArrayRows(RandomAccessRows):
         self.n_rows, self.n_features = array.shape
         self.dtype, self.feature_names, self.in_memory = array.dtype, feature_names, True
         row_bytes = array.dtype.itemsize * self.n_features
-        target = task_bytes(target_bytes, memory_limit)
-        self.ranges = cut(self.n_rows, row_bytes, _ALIGNMENT, target)
+        target = limit_task_bytes(target_bytes, memory_limit)
+        self.ranges = partition_rows(self.n_rows, row_bytes, _ALIGNMENT, target)
         self.piece_bytes = 0  # they are there
 
     def read(self, start: int, stop: int) -> Iterator[Block]:
@@ -57,8 +57,8 @@ class NpyRows(RandomAccessRows):
         self.n_rows, self.n_features = array.shape
         self.dtype, self.feature_names, self.in_memory = array.dtype, None, False
         row_bytes = array.dtype.itemsize * self.n_features
-        target = stored_task_bytes(self.n_rows * row_bytes, memory_limit)
-        self.ranges = cut(self.n_rows, row_bytes, _ALIGNMENT, target)
+        target = choose_task_bytes(self.n_rows * row_bytes, memory_limit)
+        self.ranges = partition_rows(self.n_rows, row_bytes, _ALIGNMENT, target)
         self.piece_bytes = max(part.stop - part.start for part in self.ranges) * row_bytes
 
     def _open(self) -> npt.NDArray[Any]:

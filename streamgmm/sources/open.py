@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 
 from streamgmm.exceptions import RowsError
-from streamgmm.sources.base import RandomAccessRows, Rows, check_sample_weight
-from streamgmm.sources.paths import kind_of_path, normalised
+from streamgmm.sources.base import RandomAccessRows, Rows, as_sample_weight
+from streamgmm.sources.paths import detect_format, normalize_path
 from streamgmm.sources.schema import ColumnRequest, FeatureSchema
-from streamgmm.sources.unwrapping import unwrapped, without_masks
-from streamgmm.storage.requests import Reading
+from streamgmm.sources.unwrapping import fill_masked, unwrap
+from streamgmm.storage.requests import ReadPolicy
 
 _KINDS = (
     "a NumPy array, a pandas or polars DataFrame, a pyarrow Table or dataset, a zarr.Array or Group, a Dask array or "
@@ -24,12 +24,12 @@ _STORED = ("dask.array", "dask.dataframe", "zarr", "zarr group", "pyarrow.datase
 
 def is_stored(source: Any) -> bool:
     """Tell whether a source's rows are read lazily: Dask collections, Zarr arrays, paths, datasets of files."""
-    return isinstance(source, (str, os.PathLike)) or is_paths(source) or kind_of(source) in _STORED
+    return isinstance(source, (str, os.PathLike)) or is_paths(source) or detect_kind(source) in _STORED
 
 
 def is_table(source: Any) -> bool:
     """Tell whether a source is a table in memory, of any library."""
-    return kind_of(source) in ("pandas", "pyarrow", "arrow", "lazy table")
+    return detect_kind(source) in ("pandas", "pyarrow", "arrow", "lazy table")
 
 
 def is_paths(source: Any) -> bool:
@@ -41,7 +41,7 @@ def is_paths(source: Any) -> bool:
     )
 
 
-def kind_of(source: Any) -> str:
+def detect_kind(source: Any) -> str:
     """Name the kind of an object without importing what defines it: its library, or "other"."""
     for cls in type(source).__mro__:
         module, name = cls.__module__, cls.__name__
@@ -106,10 +106,10 @@ def open_rows(
         If there is a password in its URL.
     """
     if isinstance(source, (str, os.PathLike)):
-        source = normalised(source)
+        source = normalize_path(source)
     elif is_paths(source):
-        source = [normalised(path) for path in source]
-    source, sample_weight = unwrapped(source), unwrapped(sample_weight, what="sample_weight", n_dimensions=1)
+        source = [normalize_path(path) for path in source]
+    source, sample_weight = unwrap(source), unwrap(sample_weight, what="sample_weight", n_dimensions=1)
     request = ColumnRequest.of(columns, sample_weight if isinstance(sample_weight, str) else None, fitted)
     rows = _opened(source, request, None if isinstance(sample_weight, str) else sample_weight, memory_limit)
     rows.memory_limit = memory_limit
@@ -117,7 +117,7 @@ def open_rows(
 
 
 def _opened(source: Any, request: ColumnRequest, weights: Any, memory_limit: int | None) -> Rows:
-    kind = kind_of(source)
+    kind = detect_kind(source)
     if kind == "dask.array":
         from streamgmm.sources.dask_arrays import DaskRows
         from streamgmm.sources.dask_stores import see_stores
@@ -125,18 +125,18 @@ def _opened(source: Any, request: ColumnRequest, weights: Any, memory_limit: int
         _no_columns(request, "a Dask array")
         return see_stores(DaskRows(source, sample_weight=weights, memory_limit=memory_limit))
     if kind == "dask.dataframe":
-        from streamgmm.sources.dask_frames import rows_of_dataframe
+        from streamgmm.sources.dask_frames import open_dataframe
         from streamgmm.sources.dask_stores import see_stores
 
-        return see_stores(rows_of_dataframe(source, request, sample_weight=weights, memory_limit=memory_limit))
+        return see_stores(open_dataframe(source, request, sample_weight=weights, memory_limit=memory_limit))
     rows = _random_access(source, kind, request, memory_limit)
     if weights is not None:
-        if kind_of(weights) == "dask.array":
+        if detect_kind(weights) == "dask.array":
             raise RowsError(
                 "sample_weight can be a Dask array only where X is one; give a NumPy array or a column's name"
             )
         assert rows.n_rows is not None
-        rows.sample_weight = check_sample_weight(weights, rows.n_rows)
+        rows.sample_weight = as_sample_weight(weights, rows.n_rows)
     return rows
 
 
@@ -166,18 +166,18 @@ def _random_access(source: Any, kind: str, request: ColumnRequest, memory_limit:
 
         return ZarrRows(source, description=f"the Zarr array {source.path or source.store}", memory_limit=memory_limit)
     if kind == "zarr group":
-        from streamgmm.sources.zarr_arrays import rows_of_group
+        from streamgmm.sources.zarr_arrays import open_group
 
-        return rows_of_group(source, memory_limit=memory_limit)
+        return open_group(source, memory_limit=memory_limit)
     if isinstance(source, np.ndarray):
         from streamgmm.sources.numpy_arrays import ArrayRows
 
-        return ArrayRows(without_masks(source), memory_limit=memory_limit)
+        return ArrayRows(fill_masked(source), memory_limit=memory_limit)
     raise RowsError(f"X is a {type(source).__module__}.{type(source).__name__}; expected {_KINDS}")
 
 
 def _open_path(path: str, request: ColumnRequest, memory_limit: int | None) -> RandomAccessRows:
-    kind = Reading.of(path).call(lambda: kind_of_path(path), path)
+    kind = ReadPolicy.of(path).call(lambda: detect_format(path), path)
     if kind == "parquet":
         from streamgmm.sources.parquet import ParquetRows
 

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from streamgmm.exceptions import RowsError
 from streamgmm.sources.arrow_tables import not_numeric, numbers_of, numeric_dtype
 from streamgmm.sources.base import Block, RandomAccessRows, check_dtype, check_two_dimensional
-from streamgmm.sources.chunking import MEMORY_TASK_BYTES, cut, task_bytes
+from streamgmm.sources.chunking import MEMORY_TASK_BYTES, limit_task_bytes, partition_rows
 from streamgmm.sources.schema import ColumnRequest, FeatureSchema
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ _INSTEAD = {
 }
 
 
-def common_dtype(dtypes: Mapping[Any, np.dtype[Any]], what: str) -> np.dtype[Any]:
+def find_common_dtype(dtypes: Mapping[Any, np.dtype[Any]], what: str) -> np.dtype[Any]:
     """Return the dtype that holds all columns, and name the first that is not numeric."""
     for column, dtype in dtypes.items():
         if dtype.kind not in "fiub":
@@ -50,8 +50,8 @@ class PandasRows(RandomAccessRows):
         self.description = "the DataFrame X"
         chosen = request.choose(list(frame.columns), self.description)
         check_two_dimensional((len(frame), len(chosen.features)), self.description)
-        dtypes = {name: dtype_of_column(frame[name], name, self.description) for name in chosen.features}
-        self.dtype = common_dtype(dtypes, self.description)
+        dtypes = {name: get_column_dtype(frame[name], name, self.description) for name in chosen.features}
+        self.dtype = find_common_dtype(dtypes, self.description)
         self.frame = frame[list(chosen.features)]
         self.n_rows, self.n_features = len(frame), len(chosen.features)
         self.schema = FeatureSchema(chosen.features, chosen.weight)
@@ -59,11 +59,13 @@ class PandasRows(RandomAccessRows):
         self.in_memory = True
         if chosen.weight is not None:
             weights = frame[chosen.weight]
-            common_dtype({chosen.weight: dtype_of_column(weights, chosen.weight, self.description)}, self.description)
+            find_common_dtype(
+                {chosen.weight: get_column_dtype(weights, chosen.weight, self.description)}, self.description
+            )
             self.sample_weight = column_values(weights, np.dtype(np.float64))
-        target = task_bytes(MEMORY_TASK_BYTES, memory_limit)
+        target = limit_task_bytes(MEMORY_TASK_BYTES, memory_limit)
         row_bytes = self.dtype.itemsize * self.n_features
-        self.ranges = cut(self.n_rows, row_bytes, 256, target)
+        self.ranges = partition_rows(self.n_rows, row_bytes, 256, target)
         self.piece_bytes = target
 
     def read(self, start: int, stop: int) -> Iterator[Block]:
@@ -99,7 +101,7 @@ def column_values(column: pd.Series, dtype: np.dtype[Any]) -> npt.NDArray[Any]:
     return np.asarray(values)
 
 
-def dtype_of_column(column: pd.Series, name: Hashable, what: str) -> np.dtype[Any]:
+def get_column_dtype(column: pd.Series, name: Hashable, what: str) -> np.dtype[Any]:
     """Return the dtype of a column's numbers; its values are looked at where its dtype does not say what they are."""
     import pandas as pd
 

@@ -13,14 +13,14 @@ import numpy as np
 from streamgmm.exceptions import RowsError
 from streamgmm.sources.arrow_tables import ArrowLayout, numbers_of, plain_values
 from streamgmm.sources.base import Block, RandomAccessRows, RowRange
-from streamgmm.sources.chunking import COPIES, PIECE_BYTES, check_piece, fits, stored_task_bytes, task_bytes
+from streamgmm.sources.chunking import COPIES, PIECE_BYTES, check_piece, choose_task_bytes, fits, limit_task_bytes
 from streamgmm.sources.parquet_columns import Columns, Value
 from streamgmm.sources.parquet_files import dataset_files, find_files, list_files
-from streamgmm.sources.prefetch import read_ahead
+from streamgmm.sources.prefetch import prefetch
 from streamgmm.sources.schema import ColumnRequest
 from streamgmm.storage.fingerprint import digest, digest_of_files
-from streamgmm.storage.requests import Reading
-from streamgmm.storage.urls import filesystem_of
+from streamgmm.storage.requests import ReadPolicy
+from streamgmm.storage.urls import get_filesystem
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -75,7 +75,7 @@ class ParquetRows(RandomAccessRows):
             self.description, first = f"{source[0]}{more}", source[0]
         else:
             self.description, first = "the dataset X", ""
-        self._reading = Reading.of(first)
+        self._reading = ReadPolicy.of(first)
 
         def planned() -> Columns:
             if isinstance(source, str):
@@ -85,7 +85,7 @@ class ParquetRows(RandomAccessRows):
             return Columns.of(dataset_files(source), request, self.description, source.schema)
 
         columns = self._reading.call(planned, self.description)
-        self._reading = Reading.of(columns.footers[0].file.url)
+        self._reading = ReadPolicy.of(columns.footers[0].file.url)
         self._casts = columns.declared
         self._groups = [
             RowGroup(footer.file.url, *of_group, keys)
@@ -108,8 +108,8 @@ class ParquetRows(RandomAccessRows):
     def _cut(self, memory_limit: int | None) -> tuple[RowRange, ...]:
         """Cut into tasks of whole row groups, as many as fit; a batch of rows is all that must be in memory."""
         row_bytes = self.dtype.itemsize * self.n_features
-        target_bytes = stored_task_bytes(self._starts[-1] * row_bytes, memory_limit)
-        wanted = task_bytes(PIECE_BYTES, memory_limit) // row_bytes
+        target_bytes = choose_task_bytes(self._starts[-1] * row_bytes, memory_limit)
+        wanted = limit_task_bytes(PIECE_BYTES, memory_limit) // row_bytes
         self._batch_rows = max(1, min(_BATCH_ROWS, wanted, self._starts[-1]))
         piece_bytes = self._batch_rows * row_bytes
         check_piece(piece_bytes, memory_limit, self.description)
@@ -135,7 +135,7 @@ class ParquetRows(RandomAccessRows):
 
     def read(self, start: int, stop: int) -> Iterator[Block]:
         pieces = self._pieces(start, stop)
-        return read_ahead(pieces) if self._ahead else pieces
+        return prefetch(pieces) if self._ahead else pieces
 
     def _pieces(self, start: int, stop: int) -> Iterator[Block]:
         first = bisect_right(self._starts, start) - 1
@@ -171,7 +171,7 @@ class ParquetRows(RandomAccessRows):
         # From a file here, a megabyte of each column at a time; from elsewhere a row group's columns as a whole, which
         # takes fewer requests.
         options = {} if self._reading.remote else {"buffer_size": _BUFFER_BYTES, "pre_buffer": False}
-        filesystem, place = filesystem_of(group.path)
+        filesystem, place = get_filesystem(group.path)
         with filesystem.open(place, "rb") as file, pq.ParquetFile(file, **options) as parquet:
             of_file = set(parquet.schema_arrow.names)
             stored = [name for name in names if name in of_file]

@@ -12,8 +12,8 @@ from typing import Any
 from urllib.parse import unquote
 
 from streamgmm.exceptions import RowsError, RowsWarning
-from streamgmm.sources.paths import has_magic, is_hidden, names_below, normalised, starts_with
-from streamgmm.storage.urls import filesystem_of, url_of
+from streamgmm.sources.paths import has_magic, is_hidden, names_below, normalize_path, starts_with
+from streamgmm.storage.urls import build_url, get_filesystem
 
 SUFFIXES = (".parquet", ".parq", ".pq")
 #: Files that writers of Parquet leave beside it, and that hold no rows.
@@ -76,7 +76,7 @@ def find_files(path: str) -> FoundFiles:
     RowsError
         If there are none, or they are those of a lake table.
     """
-    filesystem, root = filesystem_of(path)
+    filesystem, root = get_filesystem(path)
     if filesystem.isdir(root):
         refuse_lake_table(filesystem, root, path)
         files = _files_of_folder(filesystem, root, path)
@@ -91,7 +91,7 @@ def find_files(path: str) -> FoundFiles:
     else:
         raise RowsError(f"{path} does not exist")
     ordered = sorted(files, key=lambda file: _natural(names_below(file, base)))
-    stored = tuple(StoredFile(f, url_of(f, path, root), _keys(names_below(f, base)[:-1])) for f in ordered)
+    stored = tuple(StoredFile(f, build_url(f, path, root), _keys(names_below(f, base)[:-1])) for f in ordered)
     return FoundFiles(stored, filesystem)
 
 
@@ -104,9 +104,9 @@ def list_files(paths: Sequence[str]) -> FoundFiles:
         If one is not there, or not a file.
     """
     stored = []
-    first = filesystem_of(paths[0])[0]
+    first = get_filesystem(paths[0])[0]
     for path in paths:
-        filesystem, place = filesystem_of(path)
+        filesystem, place = get_filesystem(path)
         if filesystem is not first:
             raise RowsError(f"{path} is in another file system than {paths[0]}: a list is of files in one place")
         if not filesystem.isfile(place):
@@ -262,7 +262,7 @@ def dataset_files(dataset: Any) -> FoundFiles:
     stored = []
     for fragment in dataset.get_fragments():
         keys = pads.get_partition_keys(fragment.partition_expression)
-        url = normalised(filesystem.unstrip_protocol(fragment.path))
+        url = normalize_path(filesystem.unstrip_protocol(fragment.path))
         stored.append(StoredFile(fragment.path, url, tuple(keys.items())))
     if not stored:
         raise RowsError("X is a dataset without files")

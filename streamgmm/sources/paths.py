@@ -7,7 +7,7 @@ import re
 from typing import Any
 
 from streamgmm.exceptions import RowsError
-from streamgmm.storage.urls import check_url, filesystem_of
+from streamgmm.storage.urls import check_url, get_filesystem
 
 _ZARR = ("zarr.json", ".zarray", ".zgroup")
 #: How files of other formats begin, and what to do with them.
@@ -18,7 +18,7 @@ _OTHER = {
 }
 
 
-def normalised(path: str | os.PathLike[str]) -> str:
+def normalize_path(path: str | os.PathLike[str]) -> str:
     """Return the path or URL that stands for the same place in any process, whatever folder it runs in.
 
     Raises
@@ -45,7 +45,7 @@ def normalised(path: str | os.PathLike[str]) -> str:
     return os.path.abspath(os.path.expanduser(text))
 
 
-def kind_of_path(path: str) -> str:
+def detect_format(path: str) -> str:
     """Tell what is stored at a place, "npy", "zarr" or "parquet", by its name and then by what is there.
 
     A name is a pattern only where nothing has that name.
@@ -55,7 +55,7 @@ def kind_of_path(path: str) -> str:
     RowsError
         If nothing is there, or nothing that can be read.
     """
-    filesystem, root = filesystem_of(path)
+    filesystem, root = get_filesystem(path)
     if not filesystem.exists(root):
         if has_magic(root):
             return "parquet"

@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from streamgmm.sources.base import Block
 
 
-def read_ahead(blocks: Iterator[Block]) -> Iterator[Block]:
+def prefetch(blocks: Iterator[Block]) -> Iterator[Block]:
     """Yield the same blocks, reading one ahead in a thread of its own."""
     with ThreadPoolExecutor(1, thread_name_prefix="streamgmm-reads-ahead") as pool:
         following = pool.submit(next, blocks, None)

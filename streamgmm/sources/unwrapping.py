@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 
 from streamgmm.exceptions import RowsError
-from streamgmm.sources.checking import without_mask
+from streamgmm.sources.checking import fill_masked_array
 
 _KINDS = ("DataArray", "Variable", "Dataset", "DataTree")
 
 
-def unwrapped(source: Any, *, what: str = "X", n_dimensions: int = 2) -> Any:
+def unwrap(source: Any, *, what: str = "X", n_dimensions: int = 2) -> Any:
     """Return the array inside of an xarray DataArray, lazy where it is; other sources as they are.
 
     Raises
@@ -40,11 +40,11 @@ def unwrapped(source: Any, *, what: str = "X", n_dimensions: int = 2) -> Any:
     return source.data
 
 
-def without_masks(source: Any) -> Any:
+def fill_masked(source: Any) -> Any:
     """Return rows in memory with NaN where they are masked: arrays, and lists of arrays; other sources as they are."""
     if isinstance(source, (list, tuple)) and any(isinstance(row, np.ma.MaskedArray) for row in source):
         try:
             source = np.ma.stack([np.ma.asarray(row) for row in source])
         except ValueError as error:
             raise RowsError(f"X is a list of masked arrays that can't be stacked: {error}") from error
-    return without_mask(source) if isinstance(source, np.ma.MaskedArray) else source
+    return fill_masked_array(source) if isinstance(source, np.ma.MaskedArray) else source

@@ -15,17 +15,17 @@ from streamgmm.sources.chunking import (
     PIECE_BYTES,
     STORED_TASK_BYTES,
     check_piece,
-    cut,
+    choose_task_bytes,
     fits,
-    stored_task_bytes,
-    task_bytes,
+    limit_task_bytes,
+    partition_rows,
 )
-from streamgmm.sources.prefetch import read_ahead
-from streamgmm.sources.zarr_groups import matrix_in
+from streamgmm.sources.prefetch import prefetch
+from streamgmm.sources.zarr_groups import find_matrix
 from streamgmm.sources.zarr_packing import packing_of
 from streamgmm.storage.atomic_output import location
-from streamgmm.storage.fingerprint import described_files, digest, digest_of_files
-from streamgmm.storage.requests import Reading
+from streamgmm.storage.fingerprint import describe_files, digest, digest_of_files
+from streamgmm.storage.requests import ReadPolicy
 from streamgmm.storage.retries import Retries
 from streamgmm.storage.zarr_places import Place, PlacedArray
 
@@ -60,17 +60,19 @@ class ZarrRows(RandomAccessRows):
         self.dtype = np.dtype(array.dtype) if self._packing is None else self._packing.dtype
         self.feature_names = None
         self.in_memory = type(array.store).__name__ == "MemoryStore"
-        self._reading = Reading.of("" if self.in_memory else self._path)
+        self._reading = ReadPolicy.of("" if self.in_memory else self._path)
         self._placed = PlacedArray(array, Place.of(array, opened), description, self._reading)
         row_bytes = self.dtype.itemsize * self.n_features
-        target = stored_task_bytes(self.n_rows * row_bytes, memory_limit)
+        target = choose_task_bytes(self.n_rows * row_bytes, memory_limit)
         piece_rows = array.chunks[0]
-        if array.shards is not None and array.shards[0] * row_bytes <= task_bytes(STORED_TASK_BYTES, memory_limit):
+        if array.shards is not None and array.shards[0] * row_bytes <= limit_task_bytes(
+            STORED_TASK_BYTES, memory_limit
+        ):
             # A shard is one object: read it once, as a whole, where a task can hold it.
             piece_rows = array.shards[0]
-        self.ranges = cut(self.n_rows, row_bytes, piece_rows, target)
+        self.ranges = partition_rows(self.n_rows, row_bytes, piece_rows, target)
         #: Rows that are read with one request.
-        self._piece_rows = max(1, task_bytes(PIECE_BYTES, memory_limit) // (row_bytes * piece_rows)) * piece_rows
+        self._piece_rows = max(1, limit_task_bytes(PIECE_BYTES, memory_limit) // (row_bytes * piece_rows)) * piece_rows
         piece_bytes = min(self._piece_rows, self.n_rows) * row_bytes
         check_piece(piece_bytes, memory_limit, description)
         self._ahead = self._reading.remote and fits(2 * piece_bytes, memory_limit)
@@ -90,11 +92,11 @@ class ZarrRows(RandomAccessRows):
         if filesystem is None or place is None:
             # Somewhere that only the array itself knows: what can be told without reading it.
             return digest([str(self.array.store_path), str(self.array.metadata)])
-        return digest(described_files(_waiting(filesystem), f"{place}/{self.array.path}"))
+        return digest(describe_files(_waiting(filesystem), f"{place}/{self.array.path}"))
 
     def read(self, start: int, stop: int) -> Iterator[Block]:
         pieces = self._pieces(start, stop)
-        return read_ahead(pieces) if self._ahead else pieces
+        return prefetch(pieces) if self._ahead else pieces
 
     def _pieces(self, start: int, stop: int) -> Iterator[Block]:
         while start < stop:
@@ -179,14 +181,14 @@ def open_zarr(path: str, *, memory_limit: int | None = None) -> ZarrRows:
     def place(name: str) -> str:
         return f"{path.rstrip('/')}/{name}"
 
-    name, array = matrix_in(node, path, place)
+    name, array = find_matrix(node, path, place)
     inside = place(name)
     # An archive is one file, whatever is in it.
     file = path if type(array.store).__name__ == "ZipStore" else inside
     return ZarrRows(array, description=inside, path=file, opened=path, memory_limit=memory_limit)
 
 
-def rows_of_group(group: zarr.Group, *, memory_limit: int | None = None) -> ZarrRows:
+def open_group(group: zarr.Group, *, memory_limit: int | None = None) -> ZarrRows:
     """Return the rows of the one array with two dimensions in a group that is open."""
-    name, array = matrix_in(group, "X", lambda name: f"X[{name!r}]")
+    name, array = find_matrix(group, "X", lambda name: f"X[{name!r}]")
     return ZarrRows(array, description=f"the Zarr array {array.path or name}", memory_limit=memory_limit)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 _DESCRIBING = ("bounds", "climatology", "coordinates")
 
 
-def matrix_in(group: zarr.Group, description: str, place: Callable[[str], str]) -> tuple[str, zarr.Array[Any]]:
+def find_matrix(group: zarr.Group, description: str, place: Callable[[str], str]) -> tuple[str, zarr.Array[Any]]:
     """Return the one array of a group, or of a group inside of it, that has two dimensions, and its name there.
 
     Parameters

@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from streamgmm.exceptions import OutputError, StreamGMMError
-from streamgmm.storage.requests import retried
-from streamgmm.storage.urls import opened_place, url_of
+from streamgmm.storage.requests import retry
+from streamgmm.storage.urls import build_url, open_url
 
 #: Objects that say what the others are: Zarr's metadata, and the sign that a folder of files is complete.
 _LAST = ("zarr.json", ".zarray", "_SUCCESS")
@@ -57,7 +57,7 @@ def location(path: str) -> str | Path:
 
 
 @contextmanager
-def writing_to(output: str) -> Iterator[None]:
+def naming_output(output: str) -> Iterator[None]:
     """Turn what the system, or a store, raises while something is written into one error that names the output.
 
     Raises
@@ -69,10 +69,10 @@ def writing_to(output: str) -> Iterator[None]:
     except StreamGMMError:
         raise
     except OSError as error:
-        raise unwritable(output, error) from error
+        raise make_output_error(output, error) from error
 
 
-def unwritable(output: str, error: OSError) -> OutputError:
+def make_output_error(output: str, error: OSError) -> OutputError:
     """Make the error for an output that can't be written."""
     reason = error.strerror or str(error) or type(error).__name__
     found = OutputError(f"{output} can't be written: {reason}{_REMEDIES.get(error.errno or 0, '')}")
@@ -80,7 +80,7 @@ def unwritable(output: str, error: OSError) -> OutputError:
     return found
 
 
-def temporary_beside(target: Path, kind: str) -> Path:
+def name_temporary(target: Path, kind: str) -> Path:
     """Return a new name beside a path, that is no longer than names may be and ends as the path does."""
     mark = f"-{uuid.uuid4().hex[:8]}.{kind}"
     room = _NAME_BYTES - len(os.fsencode(f".{mark}{target.suffix}"))
@@ -89,7 +89,7 @@ def temporary_beside(target: Path, kind: str) -> Path:
 
 
 @contextmanager
-def replaced_whole(path: str) -> Iterator[str]:
+def atomic_output(path: str) -> Iterator[str]:
     """Give a temporary name beside a path or a URL; what is there at the end takes the path's place."""
     with _replaced_objects(path) if is_url(path) else _replaced_files(local_path(path)) as temporary:
         yield temporary
@@ -98,10 +98,10 @@ def replaced_whole(path: str) -> Iterator[str]:
 @contextmanager
 def _replaced_files(path: str) -> Iterator[str]:
     target = Path(path).absolute()
-    temporary, old = temporary_beside(target, "partial"), temporary_beside(target, "old")
+    temporary, old = name_temporary(target, "partial"), name_temporary(target, "old")
     try:
         yield str(temporary)
-        with writing_to(path):
+        with naming_output(path):
             _put_in_place(temporary, target, old)
     except BaseException:
         _delete(temporary)
@@ -133,12 +133,12 @@ def _delete(path: Path) -> None:
 
 @contextmanager
 def _replaced_objects(url: str) -> Iterator[str]:
-    filesystem, target = opened_place(url)
+    filesystem, target = open_url(url)
     folder, _, name = target.rpartition("/")
-    temporary = f"{folder}/{temporary_beside(Path(name), 'partial')}"
+    temporary = f"{folder}/{name_temporary(Path(name), 'partial')}"
     try:
-        yield url_of(temporary, url, target)
-        with writing_to(url):
+        yield build_url(temporary, url, target)
+        with naming_output(url):
             _remove(filesystem, target)
             try:
                 _copy(filesystem, temporary, target)
@@ -151,17 +151,17 @@ def _replaced_objects(url: str) -> Iterator[str]:
 
 def _copy(filesystem: Any, source: str, target: str) -> None:
     filesystem.invalidate_cache()
-    names = [str(name).removeprefix(source) for name in retried(lambda: filesystem.find(source))]
+    names = [str(name).removeprefix(source) for name in retry(lambda: filesystem.find(source))]
     first = sorted(name for name in names if not name.endswith(_LAST))
     batches = [first[start : start + _AT_ONCE] for start in range(0, len(first), _AT_ONCE)]
     batches += [[name] for name in sorted(set(names) - set(first))]
     for batch in batches:
         there, here = [source + name for name in batch], [target + name for name in batch]
         # fsspec copies a list at once, where the store can.
-        retried(partial(filesystem.copy, there, here))
+        retry(partial(filesystem.copy, there, here))
 
 
 def _remove(filesystem: Any, place: str) -> None:
     filesystem.invalidate_cache()
     with suppress(FileNotFoundError):
-        retried(lambda: filesystem.rm(place, recursive=True))
+        retry(lambda: filesystem.rm(place, recursive=True))

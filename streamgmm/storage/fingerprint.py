@@ -7,8 +7,8 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from streamgmm.exceptions import RowsError
-from streamgmm.storage.requests import retried
-from streamgmm.storage.urls import filesystem_of
+from streamgmm.storage.requests import retry
+from streamgmm.storage.urls import get_filesystem
 
 #: What file systems call the sign that a file's content has changed, the surest first.
 _VERSIONS = ("ETag", "etag", "md5Hash", "mtime", "LastModified", "last_modified", "created")
@@ -16,10 +16,10 @@ _VERSIONS = ("ETag", "etag", "md5Hash", "mtime", "LastModified", "last_modified"
 
 def digest_of_files(paths: Sequence[str]) -> str:
     """Return a digest of the names, sizes and versions of the files at some paths, and of those in folders there."""
-    return digest(line for path in paths for line in described_files(*filesystem_of(path)))
+    return digest(line for path in paths for line in describe_files(*get_filesystem(path)))
 
 
-def described_files(filesystem: Any, root: str) -> list[str]:
+def describe_files(filesystem: Any, root: str) -> list[str]:
     """Return a line for each file at a place of a file system: its name there, its size, its version.
 
     Raises
@@ -38,7 +38,7 @@ def described_files(filesystem: Any, root: str) -> list[str]:
             found.append(f"{str(name).removeprefix(root)} {known.get('size')} {version}")
         return found
 
-    found = retried(described)
+    found = retry(described)
     if not found:
         raise RowsError(f"{root} has no files any more")
     return found

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from streamgmm.exceptions import InputError
-from streamgmm.storage.requests import retried
-from streamgmm.storage.urls import opened_place
+from streamgmm.storage.requests import retry
+from streamgmm.storage.urls import open_url
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Folder:
 
     @cached_property
     def _place(self) -> tuple[Any, str]:
-        return opened_place(self.url)
+        return open_url(self.url)
 
     @property
     def is_local(self) -> bool:
@@ -40,7 +40,7 @@ class Folder:
         filesystem, path = self._place
         filesystem.invalidate_cache(path)
         try:
-            found = retried(lambda: filesystem.ls(path, detail=False))
+            found = retry(lambda: filesystem.ls(path, detail=False))
         except FileNotFoundError:
             return []
         return sorted(str(one).rstrip("/").rsplit("/", 1)[-1] for one in found)
@@ -53,7 +53,7 @@ class Folder:
         FileNotFoundError
         """
         filesystem, path = self._place
-        data: bytes = retried(lambda: filesystem.cat_file(f"{path}/{name}"))
+        data: bytes = retry(lambda: filesystem.cat_file(f"{path}/{name}"))
         return data
 
     def write(self, name: str, data: bytes) -> None:
@@ -63,7 +63,7 @@ class Folder:
             replace_file(Path(path) / name, data)
         else:
             # An object appears when all of it has been sent.
-            retried(lambda: filesystem.pipe_file(f"{path}/{name}", data))
+            retry(lambda: filesystem.pipe_file(f"{path}/{name}", data))
 
     def create(self, name: str, data: bytes) -> None:
         """Write a file that is not there yet; of several that try at once, one succeeds.
@@ -84,9 +84,9 @@ class Folder:
                 temporary.unlink(missing_ok=True)
             return
         filesystem.invalidate_cache(path)
-        if retried(lambda: filesystem.exists(f"{path}/{name}")):
+        if retry(lambda: filesystem.exists(f"{path}/{name}")):
             raise FileExistsError(f"{self.url}/{name}")
-        retried(lambda: filesystem.pipe_file(f"{path}/{name}", data, mode="create"))
+        retry(lambda: filesystem.pipe_file(f"{path}/{name}", data, mode="create"))
 
     def remove_if(self, name: str, data: bytes) -> bool:
         """Remove a file if it still holds what was read before; return whether it did.
@@ -115,7 +115,7 @@ class Folder:
         """Remove a file, where it is there."""
         filesystem, path = self._place
         try:
-            retried(lambda: filesystem.rm_file(f"{path}/{name}"))
+            retry(lambda: filesystem.rm_file(f"{path}/{name}"))
         except FileNotFoundError:
             return
 

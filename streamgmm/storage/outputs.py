@@ -13,9 +13,9 @@ from contextlib import suppress
 from pathlib import Path
 
 from streamgmm.exceptions import InputError, OutputError, OutputExistsError
-from streamgmm.storage.atomic_output import is_url, local_path, temporary_beside, unwritable, writing_to
-from streamgmm.storage.requests import retried
-from streamgmm.storage.urls import opened_place
+from streamgmm.storage.atomic_output import is_url, local_path, make_output_error, name_temporary, naming_output
+from streamgmm.storage.requests import retry
+from streamgmm.storage.urls import open_url
 
 #: Bytes that are written to see whether there is room for any.
 _TRIED = b"streamgmm tries whether it can write here.\n" * 100
@@ -45,9 +45,9 @@ def check_output(output: str | os.PathLike[str], *, overwrite: bool, is_folder: 
     if not name or "\0" in name:
         raise InputError(f"the output must be the name of a place to write to; got {name!r}")
     if is_url(name):
-        filesystem, place = opened_place(name)
-        with writing_to(name):
-            exists = retried(lambda: filesystem.exists(place))
+        filesystem, place = open_url(name)
+        with naming_output(name):
+            exists = retry(lambda: filesystem.exists(place))
     else:
         exists = _exists(name, is_folder=is_folder)
     if exists and not overwrite:
@@ -67,7 +67,7 @@ def _exists(name: str, *, is_folder: bool) -> bool:
     except NotADirectoryError:
         raise OutputError(f"{name} can't be written: {_file_above(target)} is a file, not a folder") from None
     except OSError as error:
-        raise unwritable(name, error) from error
+        raise make_output_error(name, error) from error
     if not target.parent.is_dir():
         raise OutputError(f"{target.parent} is not a folder, so {name} can't be written: create it first")
     if found is None:
@@ -75,7 +75,7 @@ def _exists(name: str, *, is_folder: bool) -> bool:
     if not is_folder and target.is_dir():
         raise OutputError(f"{name} is a folder, and what is to be written is a file: choose another name")
     if target.is_mount():
-        raise unwritable(name, OSError(errno.EBUSY, "it is a mount point, which can't be replaced"))
+        raise make_output_error(name, OSError(errno.EBUSY, "it is a mount point, which can't be replaced"))
     return True
 
 
@@ -84,8 +84,8 @@ def _file_above(target: Path) -> Path:
 
 
 def _try_file(name: str, target: Path) -> None:
-    tried = temporary_beside(target, "try")
-    with writing_to(name):
+    tried = name_temporary(target, "try")
+    with naming_output(name):
         try:
             with open(tried, "xb") as file:
                 file.write(_TRIED)
@@ -110,13 +110,13 @@ def _try_object(url: str, *, removes: bool) -> None:
     Folders are put together under another name, which is then removed; where nothing may be removed, a model can still
     be written, and what is tried stays.
     """
-    filesystem, place = opened_place(url)
+    filesystem, place = open_url(url)
     folder, _, last = place.rpartition("/")
-    tried = f"{folder}/{temporary_beside(Path(last), 'try')}"
-    with writing_to(url):
-        retried(lambda: filesystem.pipe_file(tried, b"streamgmm"))
+    tried = f"{folder}/{name_temporary(Path(last), 'try')}"
+    with naming_output(url):
+        retry(lambda: filesystem.pipe_file(tried, b"streamgmm"))
         try:
-            retried(lambda: filesystem.rm_file(tried))
+            retry(lambda: filesystem.rm_file(tried))
         except FileNotFoundError:
             return
         except OSError:

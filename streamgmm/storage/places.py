@@ -20,8 +20,8 @@ import numpy as np
 
 from streamgmm.exceptions import CheckpointError, InputError
 from streamgmm.storage.atomic_output import is_url, local_path
-from streamgmm.storage.requests import retried
-from streamgmm.storage.urls import opened_place
+from streamgmm.storage.requests import retry
+from streamgmm.storage.urls import open_url
 
 #: What tells a file or a folder from others: its device and number, or its path where it is not there.
 _Key: TypeAlias = tuple[int, int] | str
@@ -92,7 +92,7 @@ class InUse:
     places: tuple[Place, ...]
 
 
-def place_of(path: str | os.PathLike[str]) -> Place:
+def find_place(path: str | os.PathLike[str]) -> Place:
     """Return the place of a path or a URL.
 
     Raises
@@ -105,11 +105,11 @@ def place_of(path: str | os.PathLike[str]) -> Place:
     stored = name.rpartition("::")[2] if "://" in name else name
     if not is_url(stored):
         return Place(name, "", os.path.abspath(local_path(stored)))
-    filesystem, found = opened_place(stored)
+    filesystem, found = open_url(stored)
     return _place_in(filesystem, found, name)
 
 
-def places_of(source: Any, sample_weight: Any = None) -> tuple[Place, ...]:
+def find_places(source: Any, sample_weight: Any = None) -> tuple[Place, ...]:
     """Return the places that rows, and their weights, come from; none for those in memory.
 
     Of a Dask collection nothing is known: its graph may read anything. A text for the weights is a column's name.
@@ -128,7 +128,7 @@ def check_apart(output: str | os.PathLike[str], *in_use: InUse) -> None:
     """
     if not any(used.places for used in in_use):
         return
-    place = place_of(output)
+    place = find_place(output)
     for used in in_use:
         for other in used.places:
             relation = _matches(place, other) if isinstance(other, Glob) else place.relation(other)
@@ -149,7 +149,7 @@ def check_checkpoint_apart(checkpoint: str | os.PathLike[str], rows: InUse) -> N
     CheckpointError
     """
     for other in rows.places:
-        relation = place_of(checkpoint).relation(other)
+        relation = find_place(checkpoint).relation(other)
         if relation in ("is", "lies inside"):
             raise CheckpointError(
                 f"checkpoint={os.fspath(checkpoint)} {relation} {other.name}, {rows.what}: give a folder beside it"
@@ -169,23 +169,21 @@ def _places(source: Any) -> Iterator[Place]:
     elif type(source).__module__.startswith("pyarrow") and isinstance(getattr(source, "files", None), list):
         kind = str(getattr(source.filesystem, "type_name", "local"))
         prefix = "" if kind == "local" or kind.startswith("py::") else f"{kind}://"
-        yield from (place_of(f"{prefix}{file}") for file in source.files)
+        yield from (find_place(f"{prefix}{file}") for file in source.files)
     elif type(source).__module__.startswith("xarray"):
         # Where xarray has read it from.
         stored = getattr(source, "encoding", {}).get("source")
         if isinstance(stored, str):
-            yield place_of(stored)
+            yield find_place(stored)
 
 
 def _named(name: str) -> Iterator[Place]:
-    place = place_of(name)
+    place = find_place(name)
     yield place
     if _MAGIC.search(place.path) and (place.filesystem or not os.path.lexists(place.path)):
         if place.filesystem:
-            filesystem, pattern = opened_place(name.rpartition("::")[2])
-            yield from (
-                _place_in(filesystem, str(file), str(file)) for file in retried(lambda: filesystem.glob(pattern))
-            )
+            filesystem, pattern = open_url(name.rpartition("::")[2])
+            yield from (_place_in(filesystem, str(file), str(file)) for file in retry(lambda: filesystem.glob(pattern)))
         else:
             import fsspec
 
@@ -199,7 +197,7 @@ def _mapped(array: Any) -> Iterator[Place]:
     while array is not None:
         file = getattr(array, "filename", None)
         if isinstance(array, np.memmap) and file is not None:
-            yield place_of(file)
+            yield find_place(file)
             return
         array = getattr(array, "base", None)
 
@@ -211,13 +209,13 @@ def _of_zarr(node: Any) -> Iterator[Place]:
     root, path = getattr(store, "root", None), getattr(store, "path", None)
     filesystem = getattr(store, "fs", None)
     if isinstance(root, os.PathLike):
-        yield place_of(os.path.join(root, inside))
+        yield find_place(os.path.join(root, inside))
     elif filesystem is not None and path is not None:
         found = f"{path}/{inside}".rstrip("/")
         yield _place_in(filesystem, found, found)
     elif isinstance(path, os.PathLike):
         # A store in one file, a ZIP archive.
-        yield place_of(path)
+        yield find_place(path)
 
 
 def _place_in(filesystem: Any, path: str, name: str) -> Place:

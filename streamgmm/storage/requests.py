@@ -16,7 +16,7 @@ Value = TypeVar("Value")
 FINAL = (FileNotFoundError, FileExistsError, PermissionError, IsADirectoryError, NotADirectoryError)
 
 
-def retried(request: Callable[[], Value]) -> Value:
+def retry(request: Callable[[], Value]) -> Value:
     """Make a request again where it fails for a reason that may pass.
 
     Raises
@@ -33,7 +33,7 @@ def retried(request: Callable[[], Value]) -> Value:
 
 
 @dataclass(frozen=True)
-class Reading:
+class ReadPolicy:
     """How a store is read; small, and sent with every task.
 
     Attributes
@@ -48,7 +48,7 @@ class Reading:
     retries: Retries
 
     @classmethod
-    def of(cls, url: str | None) -> Reading:
+    def of(cls, url: str | None) -> ReadPolicy:
         """Say how what is at a path or a URL is read; None is somewhere else."""
         protocol = "" if url is None or "://" not in url else url.partition("://")[0].rpartition("::")[2]
         remote = url is None or protocol not in ("", "file", "local", "memory")

@@ -30,7 +30,7 @@ Value = TypeVar("Value")
 DEFAULTS = {"read-attempts": 4, "pass-attempts": 4, "first-wait": "0.5 seconds", "stall-timeout": "10 minutes"}
 
 
-def setting(name: str) -> float:
+def get_setting(name: str) -> float:
     """Return a setting: a number, of seconds where it is a time.
 
     Raises
@@ -68,7 +68,7 @@ class Retries:
     @classmethod
     def configured(cls, attempts: str = "read-attempts") -> Retries:
         """Return what Dask's configuration says here and now."""
-        return cls(int(setting(attempts)), setting("first-wait"))
+        return cls(int(get_setting(attempts)), get_setting("first-wait"))
 
     def call(
         self,

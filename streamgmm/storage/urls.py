@@ -13,7 +13,7 @@ _WITHOUT_USERS = {"file", "local", "memory", "git", "github", "zip", "tar", "lib
 _AUTHORITY = re.compile(r"(?P<protocol>[\w+.-]+)://(?P<user>[^/:@\[]*):(?P<rest>[^/]*)")
 
 
-def filesystem_of(path: str) -> tuple[Any, str]:
+def get_filesystem(path: str) -> tuple[Any, str]:
     """Return the file system of a path or a URL and the place in it, as fsspec does.
 
     Only of a URL: in the name of a file here, `::` has no meaning.
@@ -26,7 +26,7 @@ def filesystem_of(path: str) -> tuple[Any, str]:
     return filesystem, str(place)
 
 
-def opened_place(url: str) -> tuple[Any, str]:
+def open_url(url: str) -> tuple[Any, str]:
     """Return the file system of a URL and the place in it.
 
     Raises
@@ -36,13 +36,13 @@ def opened_place(url: str) -> tuple[Any, str]:
     """
     check_url(url)
     try:
-        filesystem, place = filesystem_of(url)
+        filesystem, place = get_filesystem(url)
     except (ImportError, ValueError) as error:
         raise InputError(f"{url} can't be opened: {error}") from error
     return filesystem, place.rstrip("/")
 
 
-def url_of(place: str, opened: str, root: str) -> str:
+def build_url(place: str, opened: str, root: str) -> str:
     """Return the URL of a place in a file system.
 
     Parameters

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from streamgmm.exceptions import DataChangedError
-from streamgmm.storage.requests import Reading, unseen_error
+from streamgmm.storage.requests import ReadPolicy, unseen_error
 
 if TYPE_CHECKING:
     import zarr
@@ -82,7 +82,7 @@ class Place:
 class PlacedArray:
     """An array that this process has opened, and how others come to it."""
 
-    def __init__(self, array: zarr.Array[Any], place: Place, description: str, reading: Reading) -> None:
+    def __init__(self, array: zarr.Array[Any], place: Place, description: str, reading: ReadPolicy) -> None:
         self.place, self.description, self._reading = place, description, reading
         if place.kind == "folder" and place.value != str(array.store.root):  # type: ignore[attr-defined]
             # This process too may go to another folder.
@@ -103,7 +103,7 @@ class PlacedArray:
 class _SentArray:
     """What `PlacedArray` is for workers: a scheduler, which unpacks tasks too, opens nothing."""
 
-    def __init__(self, place: Place, path: str, metadata: Any, description: str, reading: Reading) -> None:
+    def __init__(self, place: Place, path: str, metadata: Any, description: str, reading: ReadPolicy) -> None:
         self.place, self._path, self._metadata = place, path, metadata
         self.description, self._reading = description, reading
 
@@ -147,7 +147,7 @@ def _array_in(store: Any, path: str, metadata: Any) -> zarr.Array[Any]:
     return zarr.Array(zarr.AsyncArray(metadata, zarr.storage.StorePath(store, path)))
 
 
-def _check_there(place: Place, array: zarr.Array[Any], description: str, reading: Reading) -> None:
+def _check_there(place: Place, array: zarr.Array[Any], description: str, reading: ReadPolicy) -> None:
     if place.kind == "folder":
         # A look at one file of this machine's costs nothing.
         folder = Path(place.value) / array.store_path.path
@@ -156,7 +156,7 @@ def _check_there(place: Place, array: zarr.Array[Any], description: str, reading
     _compare(array, description, reading)
 
 
-def _compare(array: zarr.Array[Any], description: str, reading: Reading) -> None:
+def _compare(array: zarr.Array[Any], description: str, reading: ReadPolicy) -> None:
     """Compare an array's metadata with what is in its store now.
 
     Raises

@@ -52,13 +52,13 @@ def peak(dtype: type, n_threads: int) -> float:
 def a_model(x: np.ndarray, n_components: int, covariance_type: str, kernel: Kernel) -> PassModel:
     family = FAMILIES[covariance_type]
     n_features = x.shape[1]
-    frame = family.frame(x.mean(axis=0), np.cov(x.T, bias=True))
+    whitening = family.whitening(x.mean(axis=0), np.cov(x.T, bias=True))
     one = family.identity(n_features)
     covariances = one if family.shared else np.stack([one] * n_components)
     means = np.random.default_rng(1).normal(size=(n_components, n_features))
     weights = np.full(n_components, 1.0 / n_components)
     parameters = MixtureParameters.from_covariances(covariance_type, weights, means, covariances)
-    return PassModel(parameters, frame, kernel)
+    return PassModel(parameters, whitening, kernel)
 
 
 def our_e_step(x: np.ndarray, model: PassModel, n_threads: int) -> Callable[[], object]:

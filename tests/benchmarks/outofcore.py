@@ -23,8 +23,8 @@ import numpy as np
 from streamgmm import GaussianMixture
 from streamgmm.em.passes import read_models
 from streamgmm.execution.broadcast import broadcast_task
-from streamgmm.execution.cluster import active_client, workers_of
-from streamgmm.execution.graph import guided
+from streamgmm.execution.cluster import get_active_client, get_workers
+from streamgmm.execution.graph import guided_groups
 from streamgmm.execution.passes import run_pass
 from streamgmm.gaussian.e_step import PassModel, e_step
 from streamgmm.gaussian.precision import Kernel
@@ -83,7 +83,7 @@ def rows_in_memory(n_rows: int, n_features: int) -> np.ndarray:
 
 
 def only_compute(model: PassModel, n_rows: list[int]) -> object:
-    return [e_step(rows_in_memory(n, model.frame.n_features), None, model) for n in n_rows]
+    return [e_step(rows_in_memory(n, model.whitening.n_features), None, model) for n in n_rows]
 
 
 def median_of(function: Callable[[], object], repeats: int = 3) -> float:
@@ -106,9 +106,9 @@ def compute_alone(rows: Rows, model: PassModel) -> None:
     import dask
 
     n_rows = [part.stop - part.start for part in rows.ranges]  # type: ignore[attr-defined]
-    client = active_client()
+    client = get_active_client()
     assert client is not None
-    bundles = guided(range(rows.n_tasks), workers_of(client).n_threads)
+    bundles = guided_groups(range(rows.n_tasks), get_workers(client).n_threads)
     task = broadcast_task(only_compute, model, n_tasks=len(bundles))
     dask.compute(*(task([n_rows[number] for number in bundle]) for bundle in bundles))
 
@@ -161,8 +161,8 @@ def main() -> None:
             model.fit(path)
             seconds = time.perf_counter() - began
             passes = model.fit_report_.n_passes
-            frame = model.parameters().own_frame()
-            models = [PassModel(model.parameters().to_frame(frame), frame, kernel) for kernel in Kernel][:2]
+            whitening = model.parameters().own_whitening()
+            models = [PassModel(model.parameters().whiten(whitening), whitening, kernel) for kernel in Kernel][:2]
             print(f"fit: {passes} passes in {seconds:.1f} s, {rows.n_rows * passes / seconds:,.0f} rows/s, "
                   f"{size * passes / seconds / 1e9:.2f} GB/s")  # fmt: skip
             read = median_of(lambda: run_pass(rows, only_read, None, small=True))

@@ -61,13 +61,13 @@ def bounds(data: DataSet, x: np.ndarray, way: str, seed: int) -> tuple[list[floa
     return [objective(data, x, state.safe) for state in states], model.fit_report_.in_memory
 
 
-def objective(data: DataSet, x: np.ndarray, in_frame: MixtureParameters) -> float:
+def objective(data: DataSet, x: np.ndarray, whitened: MixtureParameters) -> float:
     """Return the mean log-likelihood less the penalty, in float64."""
     family = FAMILIES[data.covariance_type]
     wide = x.astype(np.float64)
-    frame = family.frame(wide.mean(axis=0), np.cov(wide.T, bias=True))
-    found = log_likelihood(open_rows(x), in_frame.to_data(frame), missing="raise")
-    return found.mean - PenalizedMStep.automatic(in_frame.family, frame, len(x)).penalty(in_frame) / len(x)
+    whitening = family.whitening(wide.mean(axis=0), np.cov(wide.T, bias=True))
+    found = log_likelihood(open_rows(x), whitened.unwhiten(whitening), missing="raise")
+    return found.mean - PenalizedMStep.automatic(whitened.family, whitening, len(x)).penalty(whitened) / len(x)
 
 
 def passes_to(found: list[float], optimum: float, gap: float) -> int | None:

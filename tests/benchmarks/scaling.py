@@ -70,8 +70,8 @@ def workers(folder: str, gigabytes: float) -> None:
     for kind in ("zarr", "parquet"):
         path = store_of(folder, gigabytes, kind)
         model = GaussianMixture(16, random_state=0, max_iter=1, tol=0, memory_limit="1GB").fit(path)
-        frame = model.parameters().own_frame()
-        one = PassModel(model.parameters().to_frame(frame), frame, Kernel.FLOAT32)
+        whitening = model.parameters().own_whitening()
+        one = PassModel(model.parameters().whiten(whitening), whitening, Kernel.FLOAT32)
         rows = open_rows(path)
         ratios = []
         # In turns: how fast a machine is that others use too changes within a minute.
@@ -112,7 +112,7 @@ def tasks(folder: str) -> None:
     driver = psutil.Process()
     with cluster_of(2):
         for n_tasks in (10, 100, 1000, 10_000):
-            cut = rows.recut(tuple(RowRange(i, i + 1) for i in range(n_tasks)))
+            cut = rows.repartition(tuple(RowRange(i, i + 1) for i in range(n_tasks)))
             run_pass(cut, nothing, None)
             times, sizes = [], []
             for _ in range(6 if n_tasks == 10_000 else 5):

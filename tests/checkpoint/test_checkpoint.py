@@ -17,8 +17,9 @@ import pytest
 import zarr
 
 from streamgmm import GaussianMixture, load, save
-from streamgmm.checkpoint import checkpoint
 from streamgmm.checkpoint import lock as run_lock
+from streamgmm.checkpoint import parts as part_buffer
+from streamgmm.checkpoint.checkpoint import Checkpoint
 from streamgmm.checkpoint.lock import LOCK
 from streamgmm.exceptions import CheckpointError, CheckpointInUseError, CheckpointWarning, DataChangedError, InputError
 from streamgmm.sources.open import open_rows
@@ -115,7 +116,7 @@ class Reads:
 @pytest.mark.parametrize("random_state", [0, None])
 def test_a_reading_goes_on_from_its_parts(store, random_state, ended, tmp_path, monkeypatch):
     """Nothing that a reading has given before the end is read again, in the survey as in an E-step."""
-    monkeypatch.setattr(checkpoint, "PART_SECONDS", 0.0 if ended == "killed" else 60.0)
+    monkeypatch.setattr(part_buffer, "PART_SECONDS", 0.0 if ended == "killed" else 60.0)
     reads = Reads(monkeypatch)
     mixture().fit(store)
     n_reads, n_tasks = reads.n, open_rows(store, memory_limit=3_000_000).n_tasks
@@ -164,8 +165,8 @@ def test_an_object_store(store, tmp_path):
 def test_a_seed_that_was_not_given_is_that_of_the_checkpoint(store, tmp_path):
     """Killed in the search: the sample is there, and the search must be that of the seed that drew it."""
     whole = mixture(checkpoint=tmp_path / "c", random_state=None).fit(store)
-    for reading in (tmp_path / "c").glob("reading-*"):
-        reading.unlink()
+    for kept in (tmp_path / "c").glob("pass-*"):
+        kept.unlink()
     again = mixture(checkpoint=tmp_path / "c", resume="must", random_state=None).fit(store)
     assert bits(again, tmp_path) == bits(whole, tmp_path)
 
@@ -285,7 +286,7 @@ def test_nothing_to_go_on_from(store, tmp_path):
 
 
 @pytest.mark.parametrize("damage", ["cut", "flip", "empty", "gone"])
-@pytest.mark.parametrize("what", ["reading-000002", "start"])
+@pytest.mark.parametrize("what", ["pass-000002", "start"])
 def test_what_is_damaged_is_left_out(store, what, damage, tmp_path):
     expected = bits(mixture().fit(store), tmp_path)
     folder = tmp_path / "c"
@@ -383,7 +384,7 @@ def test_a_run_whose_folder_was_taken_over_stops(store, tmp_path):
 def test_signs_of_life(monkeypatch, tmp_path):
     monkeypatch.setattr(run_lock, "SIGN_OF_LIFE", 0.01)
     folder = Folder(str(tmp_path))
-    with run_lock.locked(folder):
+    with run_lock.lock_folder(folder):
         first = json.loads(folder.read(LOCK))["time"]
         until = time.monotonic() + 10.0
         while json.loads(folder.read(LOCK))["time"] == first:
@@ -417,7 +418,7 @@ def test_killed_and_terminated_processes(store, tmp_path):
     code, _ = ended_once_kept(command(store, folder, output), folder, "start-*", signal.SIGKILL)
     assert code == -signal.SIGKILL
     assert (folder / LOCK).exists()
-    code, said = ended_once_kept(command(store, folder, output), folder, "reading-000000-*", signal.SIGTERM)
+    code, said = ended_once_kept(command(store, folder, output), folder, "pass-000000-*", signal.SIGTERM)
     if code != 0:  # it may have ended before the signal came
         assert code == 143
         assert f"--resume auto goes on from {folder}" in said
@@ -456,7 +457,7 @@ def test_parts_of_a_store_that_changed_are_not_kept(store, tmp_path, monkeypatch
     chunk = f"{store}/c/9/0"
     whole, times = Path(chunk).read_bytes(), os.stat(chunk)
     expected = bits(mixture().fit(store), tmp_path)
-    monkeypatch.setattr(checkpoint, "PART_SECONDS", 0.0)
+    monkeypatch.setattr(part_buffer, "PART_SECONDS", 0.0)
     reads = Reads(monkeypatch)
 
     def change(_state):
@@ -482,7 +483,7 @@ def test_other_rows_take_the_place_of_a_fit_that_stopped_at_max_iter(store, rng,
 
 def test_parts_read_after_a_change_are_not_kept_by_a_process_that_ends(store, tmp_path, monkeypatch):
     """Killed before the fit could find out: what it has kept must be of the store as it was."""
-    monkeypatch.setattr(checkpoint, "PART_SECONDS", 0.0)
+    monkeypatch.setattr(part_buffer, "PART_SECONDS", 0.0)
     reads = Reads(monkeypatch)
 
     def change(_state):
@@ -501,17 +502,30 @@ def test_the_error_is_the_one_that_ended_the_fit(store, tmp_path, monkeypatch):
         raise OSError("out of reach")
 
     held = []
-    opened = checkpoint.Checkpoint.parts
+    opened = Checkpoint.parts
 
     def parts(self, parameters):
         found = opened(self, parameters)
         if held:
             monkeypatch.setattr(ZarrRows, "stored_version", out_of_reach)
-            self._new_parts.append((0, 1.0))
+            found.keep(0, 1.0)
             raise StoppedError
         held.append(self)
         return found
 
-    monkeypatch.setattr(checkpoint.Checkpoint, "parts", parts)
+    monkeypatch.setattr(Checkpoint, "parts", parts)
     with pytest.raises(StoppedError):
         mixture(checkpoint=tmp_path / "c").fit(store)
+
+
+@pytest.mark.parametrize("resume", ["auto", "must"])
+def test_a_checkpoint_of_the_first_format_is_refused_by_name_and_stays(resume, store, tmp_path):
+    folder = tmp_path / "c"
+    folder.mkdir()
+    old = folder / "reading-000002-0123456789abcdef.safetensors"
+    old.write_bytes(b"a state")
+    with pytest.raises(CheckpointError, match=r"streamgmm 0\.1.*resume='never'"):
+        mixture(checkpoint=folder, resume=resume).fit(store)
+    assert old.read_bytes() == b"a state"
+    mixture(checkpoint=folder, resume="never").fit(store)
+    assert not old.exists()

@@ -13,7 +13,7 @@ from streamgmm.gaussian.assignment import statistics_of_responsibilities
 from streamgmm.gaussian.covariances import FAMILIES
 from streamgmm.gaussian.m_step import factor_moments
 from streamgmm.gaussian.regularization import PenalizedMStep
-from streamgmm.gaussian.unconstrained import coordinates, metric, mixture_of
+from streamgmm.gaussian.unconstrained import fisher_metric, from_unconstrained, to_unconstrained
 from tests.helpers import FAMILY_NAMES, clusters, model_of
 
 
@@ -22,12 +22,12 @@ from tests.helpers import FAMILY_NAMES, clusters, model_of
 def test_every_vector_is_a_mixture_and_has_its_coordinates(seed, name, size):
     rng = np.random.default_rng(seed)
     model, _ = model_of(clusters(rng, n_rows=200), 3, name, rng)
-    u = coordinates(model.parameters)
-    back = mixture_of(u, name, 3, 3)
+    u = to_unconstrained(model.parameters)
+    back = from_unconstrained(u, name, 3, 3)
     np.testing.assert_allclose(back.weights, model.parameters.weights, rtol=1e-12)
     np.testing.assert_allclose(back.means, model.parameters.means, rtol=1e-12)
     np.testing.assert_allclose(back.covariances, model.parameters.covariances, rtol=1e-9, atol=1e-12)
-    moved = mixture_of(u + size * rng.normal(size=u.shape), name, 3, 3)
+    moved = from_unconstrained(u + size * rng.normal(size=u.shape), name, 3, 3)
     assert moved.weights.sum() == pytest.approx(1.0)
     assert (FAMILIES[name].smallest_eigenvalues(moved.covariances) > 0).all()
 
@@ -48,11 +48,11 @@ def test_the_metric_measures_the_loss_of_likelihood(covariance_type, x, rng):
     def expected(p):
         return family.expected_log_likelihood(statistics, p.weights, p.means, p.precisions_cholesky) / 4000
 
-    u, weight = coordinates(best), metric(best)
+    u, weight = to_unconstrained(best), fisher_metric(best)
     for at in range(2, len(u)):  # weights are normalised: single ones are no free direction
         du = np.zeros_like(u)
         du[at] = 1e-3
-        loss = expected(best) - expected(mixture_of(u + du, covariance_type, 2, 3))
+        loss = expected(best) - expected(from_unconstrained(u + du, covariance_type, 2, 3))
         assert loss == pytest.approx(0.5 * float((weight * du) @ (weight * du)), rel=0.1)
 
 
@@ -64,7 +64,7 @@ def test_a_linear_map_is_solved_in_as_many_steps_as_it_has_directions(rng):
     u, history = np.zeros(n), History()
     for _ in range(n + 1):
         image = matrix @ (u - target) + target
-        history = history.pushed(image - u, image)
+        history = history.push(image - u, image)
         u = history.extrapolated(np.ones(n))
     np.testing.assert_allclose(u, target, atol=1e-8)
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from streamgmm import GaussianMixture
-from streamgmm.em import iteration as em
 from streamgmm.em.convergence import StopReason
+from streamgmm.em.iteration import PlainEM, iterate, start_state
 from streamgmm.fitting.prepare import prepare
 from streamgmm.gaussian.precision import Kernel
 from streamgmm.sources.open import open_rows
@@ -38,7 +38,7 @@ def a_problem(x, **changed):
     rows = open_rows(x)
     prepared = prepare(rows, [model.settings(rows)])
     problem = replace(prepared.problem(model.settings(rows)), **changed)
-    return problem, em.init(model.parameters().to_frame(problem.frame)), prepared.sample.read
+    return problem, start_state(model.parameters().whiten(problem.whitening)), prepared.sample.read
 
 
 @pytest.mark.parametrize("accelerate", ["auto", False])
@@ -80,9 +80,9 @@ def test_out_of_core_too(accelerate, tmp_path):
 def test_steps_of_rounding_end_the_float32_products_or_a_rough_fit(rough):
     """Gains of rounding have no rate: with none known the gap is infinite, and only their size can tell."""
     problem, state, read = a_problem(two_clusters(0), rough=rough)
-    state = em.iterated(problem, state, read, em.PlainEM(), tol=1e-6, max_iter=99)
+    state = iterate(problem, state, read, PlainEM(), tol=1e-6, max_iter=99)
     while state.stop_reason is None and not state.exact and state.n_iter < 50:
-        state = em.iterated(problem, state, read, em.PlainEM(), tol=1e-6, max_iter=99)
+        state = iterate(problem, state, read, PlainEM(), tol=1e-6, max_iter=99)
         state = replace(state, gap=float("inf"))
     assert state.n_iter < 50
     assert state.kernels == (Kernel.FLOAT32,) * state.n_iter
@@ -93,12 +93,12 @@ def test_steps_of_rounding_end_the_float32_products_or_a_rough_fit(rough):
 def test_a_fall_of_ems_own_step_is_not_turned_down_for_ever():
     """A bound that was found too high would turn down the same step again and again."""
     problem, state, read = a_problem(two_clusters(2))
-    accelerator = em.PlainEM(guarded=True)
-    state = em.iterated(problem, state, read, accelerator, tol=0.0, max_iter=99)
+    accelerator = PlainEM(guarded=True)
+    state = iterate(problem, state, read, accelerator, tol=0.0, max_iter=99)
     assert state.best is not None
     too_high = replace(state.best, lower_bound=state.best.lower_bound + 1.0)
     state = replace(state, best=too_high, parameters=too_high.updated)
-    assert em.iterated(problem, state, read, accelerator, tol=0.0, max_iter=99).accepted[-1]
+    assert iterate(problem, state, read, accelerator, tol=0.0, max_iter=99).accepted[-1]
 
 
 def test_what_may_be_rounding_was_not_gained(tmp_path):

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from streamgmm import GaussianMixture
-from streamgmm.em import iteration as em
 from streamgmm.em.anderson import Anderson
+from streamgmm.em.iteration import PlainEM, iterate, request_pass, run_em, start_state
 from streamgmm.em.passes import RowsInMemory
 from streamgmm.em.state import Problem
 from streamgmm.em.surrogate import Memory, Surrogate, _corrected
@@ -24,16 +24,18 @@ def setting(covariance_type, rng):
     """All rows, a sample of them, a problem, and a start."""
     x = clusters(rng, n_rows=12_000, n_components=4, spread=1.5)
     family = FAMILIES[covariance_type]
-    frame = family.frame(x.mean(axis=0), np.cov(x.T, bias=True))
-    problem = Problem(frame, PenalizedMStep.automatic(family, frame, len(x)), np.full(3, 5.0), False, x[:100], 0)
+    whitening = family.whitening(x.mean(axis=0), np.cov(x.T, bias=True))
+    problem = Problem(
+        whitening, PenalizedMStep.automatic(family, whitening, len(x)), np.full(3, 5.0), False, x[:100], 0
+    )
     everything = RowsInMemory(x, np.ones(len(x)))
     model = GaussianMixture(4, covariance_type=covariance_type, random_state=0, tol=1e-3).fit(x[:500])
-    return everything, everything.first(2000), problem, model.parameters().to_frame(frame)
+    return everything, everything.first(2000), problem, model.parameters().whiten(whitening)
 
 
 def one_step(problem, rows, parameters):
-    state = em.init(parameters)
-    return em.iterated(problem, state, rows.read, em.PlainEM(), tol=0.0, max_iter=2).best
+    state = start_state(parameters)
+    return iterate(problem, state, rows.read, PlainEM(), tol=0.0, max_iter=2).best
 
 
 @pytest.fixture(params=[0.0, 0.3], ids=["undamped", "damped"])
@@ -45,7 +47,7 @@ def test_at_its_own_parameters_it_has_the_full_datas_statistics(setting, damping
     everything, sample, problem, parameters = setting
     step = one_step(problem, everything, parameters)
     read = _corrected(problem, step, sample, damping)
-    found = read(em.request(problem, em.init(parameters, step.statistics.scatter), last=False))
+    found = read(request_pass(problem, start_state(parameters, step.statistics.scatter), last=False))
     np.testing.assert_allclose(found.sums, step.statistics.sums, rtol=1e-9, atol=1e-6)
     assert found.log_likelihood == pytest.approx(step.statistics.log_likelihood, rel=1e-12)
     assert found.sum_weight == len(everything)
@@ -54,8 +56,8 @@ def test_at_its_own_parameters_it_has_the_full_datas_statistics(setting, damping
 def test_em_never_lowers_the_surrogate(setting, damping):
     everything, sample, problem, parameters = setting
     step = one_step(problem, everything, parameters)
-    state = em.init(parameters, step.statistics.scatter)
-    state = em.run(problem, state, _corrected(problem, step, sample, damping), em.PlainEM(), tol=0.0, max_iter=30)
+    state = start_state(parameters, step.statistics.scatter)
+    state = run_em(problem, state, _corrected(problem, step, sample, damping), PlainEM(), tol=0.0, max_iter=30)
     assert (np.diff(state.lower_bounds) >= -1e-11).all()
     assert state.lower_bounds[0] == pytest.approx(step.lower_bound, abs=1e-11)
 
@@ -63,8 +65,8 @@ def test_em_never_lowers_the_surrogate(setting, damping):
 def test_much_damping_gives_an_em_step(setting):
     everything, sample, problem, parameters = setting
     step = one_step(problem, everything, parameters)
-    state = em.init(parameters, step.statistics.scatter)
-    state = em.run(problem, state, _corrected(problem, step, sample, 1e6), em.PlainEM(), tol=0.0, max_iter=10)
+    state = start_state(parameters, step.statistics.scatter)
+    state = run_em(problem, state, _corrected(problem, step, sample, 1e6), PlainEM(), tol=0.0, max_iter=10)
     np.testing.assert_allclose(state.safe.means, step.updated.means, atol=1e-5)
     np.testing.assert_allclose(state.safe.covariances, step.updated.covariances, atol=1e-5)
 
@@ -74,9 +76,11 @@ def test_a_component_that_the_sample_hardly_has_takes_an_em_step(setting):
     everything, sample, problem, parameters = setting
     step = one_step(problem, everything, parameters)
     few = sample.first(60)
-    state = em.init(step.updated, step.statistics.scatter)
-    found = _corrected(problem, step, few)(em.request(problem, state, last=False))
-    n_k = few.read(em.request(problem, em.init(parameters, step.statistics.scatter), last=False)).component_weights
+    state = start_state(step.updated, step.statistics.scatter)
+    found = _corrected(problem, step, few)(request_pass(problem, state, last=False))
+    n_k = few.read(
+        request_pass(problem, start_state(parameters, step.statistics.scatter), last=False)
+    ).component_weights
     unknown = n_k < 4.0 * step.statistics.sums.shape[1]
     assert unknown.any()
     np.testing.assert_array_equal(found.sums[unknown], step.statistics.sums[unknown])
@@ -85,18 +89,18 @@ def test_a_component_that_the_sample_hardly_has_takes_an_em_step(setting):
 
 def test_the_full_datas_optimum_is_its_fixed_point(setting):
     everything, sample, problem, parameters = setting
-    state = em.run(problem, em.init(parameters), everything.read, Anderson(), tol=1e-12, max_iter=500)
+    state = run_em(problem, start_state(parameters), everything.read, Anderson(), tol=1e-12, max_iter=500)
     step = one_step(problem, everything, state.safe)
-    proposal = Surrogate(sample, len(sample), 12_000, 1e-6).propose(problem, em.init(state.safe), step)
+    proposal = Surrogate(sample, len(sample), 12_000, 1e-6).propose(problem, start_state(state.safe), step)
     np.testing.assert_allclose(proposal.parameters.means, state.safe.means, atol=1e-5)
     assert proposal.gap < 1e-8
 
 
 def test_its_gain_is_what_is_left_to_gain(setting):
     everything, sample, problem, parameters = setting
-    best = em.run(problem, em.init(parameters), everything.read, Anderson(), tol=1e-12, max_iter=500).lower_bound
+    best = run_em(problem, start_state(parameters), everything.read, Anderson(), tol=1e-12, max_iter=500).lower_bound
     step = one_step(problem, everything, parameters)
-    proposal = Surrogate(sample, len(sample), 12_000, 1e-6).propose(problem, em.init(parameters), step)
+    proposal = Surrogate(sample, len(sample), 12_000, 1e-6).propose(problem, start_state(parameters), step)
     assert proposal.gap == pytest.approx(best - step.lower_bound, rel=0.5)
 
 
@@ -104,15 +108,15 @@ def test_where_it_has_no_maximum_it_is_damped(rng):
     """Clusters that overlap so much that a few rows have even the curvature's sign wrong."""
     x = rng.normal(size=(20_000, 2))
     x[:, 0] += 1.5 * (np.arange(20_000) % 3)
-    frame = FAMILIES["full"].frame(x.mean(axis=0), np.cov(x.T, bias=True))
+    whitening = FAMILIES["full"].whitening(x.mean(axis=0), np.cov(x.T, bias=True))
     problem = Problem(
-        frame, PenalizedMStep.automatic(FAMILIES["full"], frame, len(x)), np.full(2, 5.0), False, x[:100], 0
+        whitening, PenalizedMStep.automatic(FAMILIES["full"], whitening, len(x)), np.full(2, 5.0), False, x[:100], 0
     )
     everything = RowsInMemory(x, np.ones(len(x)))
     model = GaussianMixture(3, random_state=0, tol=1e-4).fit(x[:2000])
-    step = one_step(problem, everything, model.parameters().to_frame(frame))
+    step = one_step(problem, everything, model.parameters().whiten(whitening))
     surrogate = Surrogate(everything.first(500), 500, 20_000, 1e-6)
-    proposal = surrogate.propose(problem, em.init(step.parameters), step)
+    proposal = surrogate.propose(problem, start_state(step.parameters), step)
     assert proposal.label == "surrogate"
     assert surrogate._solved(problem, step, Memory(n_rows=500)) is None
     reached, by_em = (one_step(problem, everything, one).lower_bound for one in (proposal.parameters, step.updated))

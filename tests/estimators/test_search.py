@@ -10,8 +10,8 @@ import zarr
 
 import streamgmm
 from streamgmm import GaussianMixture, search
-from streamgmm.em import iteration as em
 from streamgmm.em.candidates import Candidate
+from streamgmm.em.iteration import start_state
 from streamgmm.em.passes import RowsInMemory
 from streamgmm.exceptions import InputError
 from streamgmm.fitting import starts
@@ -19,7 +19,7 @@ from streamgmm.fitting.held_out import HeldOut, SelectionFunction, Split
 from streamgmm.fitting.selection import _chosen
 from streamgmm.gaussian.e_step import evaluate
 from streamgmm.gaussian.parameters import MixtureParameters
-from streamgmm.initialization.search import best_starts
+from streamgmm.initialization.search import find_starts
 from streamgmm.sources.base import Block
 from streamgmm.sources.open import open_rows
 from tests.helpers import clusters, model_of
@@ -98,7 +98,7 @@ def test_candidates_share_the_readings(rows, tmp_path):
     single = GaussianMixture(5, random_state=0, memory_limit=limit).fit(path)
     assert not found.best.fit_report_.in_memory
     assert found.best.fit_report_.n_passes <= 2 * single.fit_report_.n_passes
-    assert found.best.fit_report_.n_passes >= max(c.n_readings for c in found.candidates)
+    assert found.best.fit_report_.n_passes >= max(c.n_passes for c in found.candidates)
     assert row_of(found, 1).dropped
     # The best goes on to all rows, held out or not, and to the tolerance of a fit.
     alone = GaussianMixture(4, random_state=0, memory_limit=limit).fit(path)
@@ -179,7 +179,7 @@ def candidate(n_components, score):
     parameters = MixtureParameters.from_covariances(
         "spherical", np.full(n_components, 1 / n_components), np.zeros((n_components, 1)), np.ones(n_components)
     )
-    return Candidate(None, None, replace(em.init(parameters), lower_bounds=(score,)))
+    return Candidate.begin(None, None, replace(start_state(parameters), lower_bounds=(score,)))
 
 
 def test_the_fewest_components_win_ties():
@@ -214,7 +214,7 @@ def test_every_start_of_a_candidate_takes_part(seed, monkeypatch):
     """A candidate is what its best start becomes, as where it is fitted alone."""
     rng = np.random.default_rng(seed)
     x = np.concatenate([rng.normal(c, 1, (100, 1)) for c in (0, 6, 12)])
-    good = best_starts
+    good = find_starts
     monkeypatch.setattr(starts, "best_starts", lambda one: [poor(one, good), *good(one)])
     found = search(x, [3], held_out=0.0, random_state=0)
     alone = GaussianMixture(3, random_state=0).fit(x)

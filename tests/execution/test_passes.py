@@ -19,10 +19,10 @@ from streamgmm import GaussianMixture
 from streamgmm.exceptions import ClusterError
 from streamgmm.execution.blas import one_blas_thread
 from streamgmm.execution.broadcast import broadcast_task
-from streamgmm.execution.cluster import workers_of
-from streamgmm.execution.graph import guided, lazy_parts, n_parts
+from streamgmm.execution.cluster import get_workers
+from streamgmm.execution.graph import build_parts, count_parts, guided_groups
 from streamgmm.execution.passes import Parts, run_here, run_pass
-from streamgmm.execution.threads import at_once
+from streamgmm.execution.threads import run_at_once
 from streamgmm.execution.tree_reduce import GROUP
 from streamgmm.sources.base import RowRange
 from streamgmm.sources.numpy_arrays import ArrayRows
@@ -169,9 +169,9 @@ def test_workers_are_counted_while_the_client_refreshes_what_it_knows():
     options = {"processes": False, "threads_per_worker": 1, "dashboard_address": "127.0.0.1:0"}
     every = {"distributed.client.scheduler-info-interval": "1ms"}
     with dask.config.set(every), LocalCluster(n_workers=1, **options) as cluster, Client(cluster) as client:
-        assert {workers_of(client).n_threads for _ in range(500)} == {1}
+        assert {get_workers(client).n_threads for _ in range(500)} == {1}
     with pytest.raises(OSError, match="closed"):
-        workers_of(client)
+        get_workers(client)
 
 
 def test_what_has_come_is_kept_when_another_part_fails(one_thread):
@@ -210,7 +210,7 @@ def _rest(blocks, seconds):
 
 def test_large_parameters_leave_leaves_to_the_scheduler_s_queue():
     """Dask queues, and spreads, tasks whose dependencies' groups hold fewer than five tasks together."""
-    (first, *_) = lazy_parts(rows_of_one(100), trace_leaf, np.zeros(10**6), range(n_parts(rows_of_one(100))))
+    (first, *_) = build_parts(rows_of_one(100), trace_leaf, np.zeros(10**6), range(count_parts(rows_of_one(100))))
     graph = dict(first.lazy.__dask_graph__())
     leaves = [task for key, task in graph.items() if isinstance(key, tuple)]
     assert len(leaves) == 8
@@ -273,7 +273,7 @@ def test_loading_and_computing_are_one_task(store, lazy):
 
 def rows_of_one(n_tasks, sample_weight=None):
     rows = open_rows(np.arange(float(n_tasks))[:, np.newaxis], sample_weight=sample_weight)
-    rows = rows.recut(tuple(RowRange(i, i + 1) for i in range(n_tasks)))
+    rows = rows.repartition(tuple(RowRange(i, i + 1) for i in range(n_tasks)))
     rows.in_memory = False
     return rows
 
@@ -284,11 +284,11 @@ def test_parts_are_the_same_on_every_cluster(n_tasks):
     rows = rows_of_one(n_tasks)
     found = []
     for n_threads, small in ((0, False), (1, False), (1, True), (3, True), (1000, True)):
-        lazy = lazy_parts(rows, trace_leaf, 1, range(n_parts(rows)), n_threads=n_threads, small=small)
+        lazy = build_parts(rows, trace_leaf, 1, range(count_parts(rows)), n_threads=n_threads, small=small)
         values = dask.compute(*(parts.lazy for parts in lazy), scheduler="sync")
         found.append([one for parts, value in zip(lazy, values, strict=True) for one in parts.values(value)])
     assert all(one == found[0] for one in found)
-    assert [number for number, _ in found[0]] == list(range(n_parts(rows)))
+    assert [number for number, _ in found[0]] == list(range(count_parts(rows)))
     assert len(found[0]) <= 64
 
 
@@ -305,7 +305,7 @@ def test_parts_that_have_come_are_not_computed_again(n_tasks):
 def test_some_parts_together_read_their_own_rows_and_weights():
     wanted = [0, 1, 2, 5, 6, 30, 39]
     weights = np.arange(40.0) * 100
-    lazy = lazy_parts(rows_of_one(40, weights), _rows_and_weights, None, wanted, n_threads=1, small=True)
+    lazy = build_parts(rows_of_one(40, weights), _rows_and_weights, None, wanted, n_threads=1, small=True)
     assert len(lazy) < len(wanted)
     values = dask.compute(*(parts.lazy for parts in lazy), scheduler="sync")
     found = dict(one for parts, value in zip(lazy, values, strict=True) for one in parts.values(value))
@@ -314,7 +314,7 @@ def test_some_parts_together_read_their_own_rows_and_weights():
 
 @given(numbers=st.lists(st.integers(0, 1000), unique=True).map(sorted), n_threads=st.integers(1, 100))
 def test_bundles_get_smaller_and_none_is_large(numbers, n_threads):
-    bundles = guided(numbers, n_threads)
+    bundles = guided_groups(numbers, n_threads)
     assert [number for bundle in bundles for number in bundle] == numbers
     sizes = [len(bundle) for bundle in bundles]
     assert sizes == sorted(sizes, reverse=True)
@@ -370,11 +370,11 @@ def test_calls_at_once_keep_their_order_and_share_the_threads():
 
     def call(number):
         both.wait()
-        inner = at_once([threading.get_ident] * 2, work=MUCH)
+        inner = run_at_once([threading.get_ident] * 2, work=MUCH)
         return number, threading.get_ident(), set(inner)
 
     with dask.config.set(scheduler="threads", num_workers=2):
-        found = at_once([lambda: call(0), lambda: call(1)], work=MUCH)
+        found = run_at_once([lambda: call(0), lambda: call(1)], work=MUCH)
     assert [number for number, _, _ in found] == [0, 1]
     assert found[0][1] != found[1][1]
     # Each has one thread, its own.
@@ -384,7 +384,7 @@ def test_calls_at_once_keep_their_order_and_share_the_threads():
 @pytest.mark.parametrize(("scheduler", "work"), [("synchronous", MUCH), ("threads", 1.0)])
 def test_calls_that_are_not_worth_threads_are_made_here(scheduler, work):
     with dask.config.set(scheduler=scheduler, num_workers=2):
-        assert at_once([threading.get_ident] * 3, work=work) == [threading.get_ident()] * 3
+        assert run_at_once([threading.get_ident] * 3, work=work) == [threading.get_ident()] * 3
 
 
 def test_the_first_error_of_calls_at_once_is_raised():
@@ -392,7 +392,7 @@ def test_the_first_error_of_calls_at_once_is_raised():
         raise ValueError(message)
 
     with dask.config.set(scheduler="threads", num_workers=2), pytest.raises(ValueError, match="second"):
-        at_once([lambda: 1, lambda: fail("second"), lambda: fail("third")], work=MUCH)
+        run_at_once([lambda: 1, lambda: fail("second"), lambda: fail("third")], work=MUCH)
 
 
 def test_blas_has_one_thread_in_tasks_and_its_own_number_after():

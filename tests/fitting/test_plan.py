@@ -15,7 +15,7 @@ from streamgmm import GaussianMixture, search
 from streamgmm.exceptions import MemoryLimitError
 from streamgmm.execution.tasks import tasks_of
 from streamgmm.fitting import probe as planning
-from streamgmm.fitting.plan import Machine, plan
+from streamgmm.fitting.plan import Machine, project
 from streamgmm.fitting.prepare import sample_size
 from streamgmm.gaussian.covariances import FAMILIES
 from streamgmm.sources.open import open_rows
@@ -37,7 +37,7 @@ def store(x, tmp_path):
 
 def planned(rows, machine, **options):
     given = {"n_components": 8, "covariance_type": "full", "sample_rows": 1000} | options
-    return plan(rows, machine, **given)
+    return project(rows, machine, **given)
 
 
 def test_a_plan_says_what_the_rows_say(store, x):
@@ -138,9 +138,9 @@ def test_rows_that_stay_in_less_memory_than_they_take_are_refused(store, x, monk
             GaussianMixture(3, persist=True, memory_limit="1.8MB").fit(da.from_array(x, chunks=(10_000, 4)))
         # What is in memory anyway, or is not to stay, or has the room, is not refused.
         for persist, limit in ((False, 500_000), ("auto", 500_000), (True, 2_000_000), (True, None)):
-            plan = GaussianMixture(3, persist=persist, memory_limit=limit).plan(store, probe=False)
-            plan.check()
-            assert plan.kept is (persist is True)
+            project = GaussianMixture(3, persist=persist, memory_limit=limit).plan(store, probe=False)
+            project.check()
+            assert project.kept is (persist is True)
         GaussianMixture(3, persist=True, memory_limit=500_000).plan(x, probe=False).check()
     # The workers of a cluster have limits of their own.
     planned(open_rows(store, memory_limit=500_000), Machine("a cluster", 1, 1, GB), persist=True).check()
@@ -186,11 +186,11 @@ def _total(blocks, _parameters):
 
 
 def test_a_plan_looks_for_a_part_with_rows(x):
-    frame = da.from_array(x, chunks=(2000, 4)).to_dask_dataframe(columns=list("abcd"))
+    whitening = da.from_array(x, chunks=(2000, 4)).to_dask_dataframe(columns=list("abcd"))
     limit = np.sort(x[:2000, 0])[1000]
-    some = frame[(frame.a < limit) & (frame.index < 2000)]  # all other partitions are empty
+    some = whitening[(whitening.a < limit) & (whitening.index < 2000)]  # all other partitions are empty
     assert GaussianMixture(2).plan(some).speed is not None
-    assert GaussianMixture(2).plan(frame[frame.a > 1e9]).speed is None
+    assert GaussianMixture(2).plan(whitening[whitening.a > 1e9]).speed is None
     holes = da.from_array(x[:1000], chunks=((0, 500, 0, 500), (4,)))
     assert GaussianMixture(2).plan(holes).speed is not None
 

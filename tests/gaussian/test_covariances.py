@@ -23,7 +23,7 @@ def m_step(family, statistics, regularization):
 
 def test_coordinates_round_trip(covariance_type, x, rng):
     model, data = model_of(x, 3, covariance_type, rng)
-    back = model.parameters.to_data(model.frame)
+    back = model.parameters.unwhiten(model.whitening)
     np.testing.assert_allclose(back.means, data.means, rtol=1e-12)
     np.testing.assert_allclose(back.covariances, data.covariances, rtol=1e-10, atol=1e-12)
     np.testing.assert_allclose(back.precisions, data.precisions, rtol=1e-9, atol=1e-12)
@@ -38,13 +38,13 @@ def test_coordinates_round_trip(covariance_type, x, rng):
 def test_the_precision_factor_stays_upper_triangular(x, rng):
     for name in ("full", "tied"):
         model, _ = model_of(x, 3, name, rng)
-        factor = model.parameters.to_data(model.frame).precisions_cholesky
+        factor = model.parameters.unwhiten(model.whitening).precisions_cholesky
         assert (np.tril(factor, -1) == 0).all()
 
 
 def test_the_frame_makes_the_data_white(covariance_type, x):
-    frame = FAMILIES[covariance_type].frame(x.mean(axis=0), np.cov(x.T, bias=True))
-    z = frame.points_to_frame(x)
+    whitening = FAMILIES[covariance_type].whitening(x.mean(axis=0), np.cov(x.T, bias=True))
+    z = whitening.whiten(x)
     np.testing.assert_allclose(z.mean(axis=0), 0.0, atol=1e-12)
     covariance = np.cov(z.T, bias=True)
     if covariance_type in ("full", "tied"):
@@ -53,19 +53,19 @@ def test_the_frame_makes_the_data_white(covariance_type, x):
         np.testing.assert_allclose(np.diag(covariance), 1.0, atol=1e-10)
     else:
         assert np.trace(covariance) == pytest.approx(3.0)
-    np.testing.assert_allclose(frame.points_to_data(z), x, rtol=1e-10, atol=1e-10)
+    np.testing.assert_allclose(whitening.unwhiten(z), x, rtol=1e-10, atol=1e-10)
 
 
 def test_a_singular_covariance_gets_a_finite_frame(covariance_type, rng):
     a = rng.normal(size=(100, 2))
     x = np.column_stack([a, a[:, 0] + a[:, 1], np.full(100, 7.0)])
-    frame = FAMILIES[covariance_type].frame(x.mean(axis=0), np.cov(x.T, bias=True))
-    z = frame.points_to_frame(x)
+    whitening = FAMILIES[covariance_type].whitening(x.mean(axis=0), np.cov(x.T, bias=True))
+    z = whitening.whiten(x)
     assert np.isfinite(z).all()
     assert np.abs(z).max() < 10.0
     if covariance_type != "spherical":
-        assert frame.singular
-        assert frame.constant_features == (3,)
+        assert whitening.singular
+        assert whitening.constant_features == (3,)
 
 
 def _perturbed(parameters, rng, size):
@@ -84,8 +84,8 @@ def _perturbed(parameters, rng, size):
 def test_the_m_step_is_the_maximum(covariance_type, strength, x, rng):
     """No mixture near the M-step's has a larger expected log-likelihood less the penalty."""
     family = FAMILIES[covariance_type]
-    frame = family.frame(x.mean(axis=0), np.cov(x.T, bias=True))
-    z = frame.points_to_frame(x)
+    whitening = family.whitening(x.mean(axis=0), np.cov(x.T, bias=True))
+    z = whitening.whiten(x)
     resp = rng.dirichlet(np.ones(3), len(x))
     statistics = statistics_of_responsibilities(family, z, resp, np.ones(len(x)))
     regularization = PenalizedMStep(strength, family.identity(3), 0.0 * family.identity(3))
@@ -102,10 +102,12 @@ def test_the_m_step_is_the_maximum(covariance_type, strength, x, rng):
 
 def test_the_m_step_equals_weighted_moments(covariance_type, x, rng):
     family = FAMILIES[covariance_type]
-    frame = family.frame(x.mean(axis=0), np.cov(x.T, bias=True))
+    whitening = family.whitening(x.mean(axis=0), np.cov(x.T, bias=True))
     resp, weight = rng.dirichlet(np.ones(3), len(x)), rng.uniform(0, 3, len(x))
-    statistics = statistics_of_responsibilities(family, frame.points_to_frame(x), resp, weight)
-    found = m_step(family, statistics, PenalizedMStep(0.0, family.identity(3), 0.0 * family.identity(3))).to_data(frame)
+    statistics = statistics_of_responsibilities(family, whitening.whiten(x), resp, weight)
+    found = m_step(family, statistics, PenalizedMStep(0.0, family.identity(3), 0.0 * family.identity(3))).unwhiten(
+        whitening
+    )
     r = resp * weight[:, np.newaxis]
     means = r.T @ x / r.sum(axis=0)[:, np.newaxis]
     full = np.stack([np.cov(x.T, aweights=r[:, k], bias=True) for k in range(3)])
@@ -124,9 +126,9 @@ def test_the_m_step_equals_weighted_moments(covariance_type, x, rng):
 def test_the_penalty_draws_towards_the_data(covariance_type, x, rng):
     """With an overwhelming strength every covariance is the data's own, and its penalty is zero."""
     family = FAMILIES[covariance_type]
-    frame = family.frame(x.mean(axis=0), np.cov(x.T, bias=True))
+    whitening = family.whitening(x.mean(axis=0), np.cov(x.T, bias=True))
     resp = rng.dirichlet(np.ones(3), len(x))
-    statistics = statistics_of_responsibilities(family, frame.points_to_frame(x), resp, np.ones(len(x)))
+    statistics = statistics_of_responsibilities(family, whitening.whiten(x), resp, np.ones(len(x)))
     heavy = PenalizedMStep(1e12, family.identity(3), 0.0 * family.identity(3))
     found = m_step(family, statistics, heavy)
     target = np.broadcast_to(family.identity(3), found.covariances.shape)

@@ -19,7 +19,7 @@ from tests.helpers import FAMILY_NAMES, model_of
 def dense(x, model, sample_weight=None):
     """Statistics by the definition: logits, logsumexp, outer products, all in NumPy."""
     parameters = model.parameters
-    phi = parameters.family.features(model.frame.points_to_frame(x))
+    phi = parameters.family.features(model.whitening.whiten(x))
     logits = phi @ parameters.natural_parameters().T
     log_prob = logsumexp(logits, axis=1)
     weight = np.ones(len(x)) if sample_weight is None else sample_weight
@@ -91,24 +91,24 @@ def test_float32_products_lose_no_more_than_the_rule_allows(covariance_type, x, 
     assert abs(found.log_likelihood - log_likelihood) / len(x) < 1e-4
 
 
-def test_the_careful_kernel_finds_the_same_moments(covariance_type, x, rng):
+def test_the_centered_kernel_finds_the_same_moments(covariance_type, x, rng):
     model, _ = model_of(x, 3, covariance_type, rng)
     family = model.parameters.family
     fast = e_step(x, None, replace(model, collect_scatter=family.shared))
-    careful = e_step(x, None, replace(model, kernel=Kernel.CAREFUL))
-    np.testing.assert_allclose(careful.component_weights, fast.component_weights, rtol=1e-10)
-    np.testing.assert_allclose(careful.shift + careful.offsets(), fast.shift + fast.offsets(), rtol=1e-9, atol=1e-9)
-    np.testing.assert_allclose(family.scatters(careful), family.scatters(fast), rtol=1e-8, atol=1e-6)
+    centered = e_step(x, None, replace(model, kernel=Kernel.CENTERED))
+    np.testing.assert_allclose(centered.component_weights, fast.component_weights, rtol=1e-10)
+    np.testing.assert_allclose(centered.shift + centered.offsets(), fast.shift + fast.offsets(), rtol=1e-9, atol=1e-9)
+    np.testing.assert_allclose(family.scatters(centered), family.scatters(fast), rtol=1e-8, atol=1e-6)
 
 
 def test_the_scatter_is_the_sum_of_outer_products(x, rng):
     model, _ = model_of(x, 2, "full", rng)
-    z = model.frame.points_to_frame(x)
+    z = model.whitening.whiten(x)
     weight = rng.uniform(0, 2, len(x))
-    np.testing.assert_allclose(scatter(x, weight, model.frame), (z.T * weight) @ z, rtol=1e-10, atol=1e-8)
+    np.testing.assert_allclose(scatter(x, weight, model.whitening), (z.T * weight) @ z, rtol=1e-10, atol=1e-8)
 
 
-@pytest.mark.parametrize("kernel", [Kernel.FLOAT64, Kernel.CAREFUL])
+@pytest.mark.parametrize("kernel", [Kernel.FLOAT64, Kernel.CENTERED])
 def test_integer_weights_are_repetitions(covariance_type, kernel, x, rng):
     weight = rng.integers(0, 4, len(x))
     model, _ = model_of(x, 3, covariance_type, rng, kernel)
@@ -172,7 +172,7 @@ def test_evaluation_equals_scipy(covariance_type, x, rng):
 @pytest.mark.parametrize("tight", [False, True])
 def test_evaluation_marks_missing_values(tight, rng):
     x = rng.normal(size=(50, 2))
-    # A component so tight that the careful kernel is chosen.
+    # A component so tight that the centered kernel is chosen.
     data = MixtureParameters.from_covariances(
         "spherical", np.array([0.5, 0.5]), np.array([[0.0, 0.0], [1.0, 1.0]]), np.array([1.0, 1e-14 if tight else 1.0])
     )
@@ -226,6 +226,6 @@ def test_responsibilities_whose_products_would_be_denormal_are_zero(kernel, dist
     """exp(-85) and exp(-722) are normal numbers and denormal ones: neither adds to a component that is so far away."""
     means = np.array([[0.0], [distance]])
     parameters = MixtureParameters.from_covariances("diag", np.full(2, 0.5), means, np.ones((2, 1)))
-    frame = FAMILIES["diag"].frame(np.zeros(1), np.ones((1, 1)))
-    found = e_step(np.zeros((50, 1)), None, PassModel(parameters, frame, kernel))
+    whitening = FAMILIES["diag"].whitening(np.zeros(1), np.ones((1, 1)))
+    found = e_step(np.zeros((50, 1)), None, PassModel(parameters, whitening, kernel))
     assert found.component_weights.tolist() == [50.0, 0.0]

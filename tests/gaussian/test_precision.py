@@ -33,7 +33,7 @@ def exact_log_density(x, parameters):
 
 
 def case(name, rng):
-    """Parameters in a frame that is white already, and rows near them: tight, flat, far and collinear components."""
+    """Whitened parameters, and rows near them: tight, flat, far and collinear components."""
     n_features = 4
     means = rng.normal(size=(3, n_features))
     covariances = np.tile(np.eye(n_features), (3, 1, 1))
@@ -60,7 +60,7 @@ def case(name, rng):
     return parameters, rows
 
 
-IDENTITY = FAMILIES["full"].frame(np.zeros(4), np.eye(4))
+IDENTITY = FAMILIES["full"].whitening(np.zeros(4), np.eye(4))
 
 
 @pytest.mark.parametrize("name", ["round", "tight", "very tight", "flat", "far", "collinear"])
@@ -75,8 +75,10 @@ def test_the_chosen_kernel_is_within_its_tolerance(name, float32_rows, rng):
         x = row[np.newaxis].astype(np.float32 if float32_rows else np.float64)
         found = e_step(x, None, PassModel(parameters, IDENTITY, kernel)).log_likelihood
         exact = exact_log_density(row, parameters)
-        # The conversion of a row to the frame is exact here, so all error is the kernel's.
-        tolerance = {Kernel.FLOAT32: FLOAT32_TOLERANCE, Kernel.FLOAT64: FLOAT64_TOLERANCE, Kernel.CAREFUL: 1e-8}[kernel]
+        # The conversion of a row to whitened coordinates is exact here, so all error is the kernel's.
+        tolerance = {Kernel.FLOAT32: FLOAT32_TOLERANCE, Kernel.FLOAT64: FLOAT64_TOLERANCE, Kernel.CENTERED: 1e-8}[
+            kernel
+        ]
         assert abs(found - exact) <= tolerance * max(1.0, abs(exact) * 1e-3)
 
 
@@ -88,7 +90,7 @@ def test_the_rule_takes_each_kernel_where_it_should(rng):
     tight, rows = case("tight", rng)
     assert choose_kernel(tight, np.abs(rows).max(axis=0), float32_rows=True) is Kernel.FLOAT64
     very_tight, rows = case("very tight", rng)
-    assert choose_kernel(very_tight, np.abs(rows).max(axis=0), float32_rows=True) is Kernel.CAREFUL
+    assert choose_kernel(very_tight, np.abs(rows).max(axis=0), float32_rows=True) is Kernel.CENTERED
 
 
 def test_amplification_grows_with_tightness(covariance_type):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from streamgmm.gaussian import kernels
-from streamgmm.gaussian.centered import CarefulMixture
+from streamgmm.gaussian.centered import CenteredMixture
 from streamgmm.gaussian.e_step import e_step, evaluate, scatter
 from streamgmm.gaussian.precision import Kernel
 from tests.helpers import model_of
@@ -18,7 +18,7 @@ def test_an_e_step_of_rows_of_another_width(kernel, shape, covariance_type, rng)
     for call in (
         lambda: e_step(x, None, model),
         lambda: evaluate(x, data, labels=True),
-        lambda: scatter(x, None, model.frame),
+        lambda: scatter(x, None, model.whitening),
     ):
         with pytest.raises(ValueError, match=r"x has shape \(4.*expected \(n, 3\)"):
             call()
@@ -35,14 +35,14 @@ def test_an_e_step_with_weights_or_a_result_of_another_length(kernel, n, rng):
         e_step(x, None, model, np.ones(n))
 
 
-def test_the_careful_kernel_looks_itself(rng):
+def test_the_centered_kernel_looks_itself(rng):
     """A single column would be broadcast to all features."""
     model, _ = model_of(rng.normal(size=(100, 3)), 2, "full", rng)
-    careful = CarefulMixture(model.parameters, model.frame)
+    centered = CenteredMixture(model.parameters, model.whitening)
     with pytest.raises(ValueError, match=r"x has shape \(40, 1\)"):
-        careful.weighted_log_prob(np.ones((40, 1)))
+        centered.weighted_log_prob(np.ones((40, 1)))
     with pytest.raises(ValueError, match="sample_weight has shape"):
-        careful.e_step(np.ones((40, 3)), np.ones(39))
+        centered.e_step(np.ones((40, 3)), np.ones(39))
 
 
 def arguments_of_accumulate(n_features):

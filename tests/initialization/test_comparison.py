@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from streamgmm.components.relocate import relocated
+from streamgmm.components.relocate import relocate
 from streamgmm.gaussian.parameters import MixtureParameters
-from streamgmm.initialization.comparison import different, n_at_the_same_optimum, well_described
+from streamgmm.initialization.comparison import count_at_same_optimum, is_well_described, keep_distinct
 from tests.helpers import a_bad_optimum, fitted, problem_of, three_clusters
 
 __all__ = ["three_clusters"]
@@ -12,9 +12,9 @@ __all__ = ["three_clusters"]
 
 def test_only_the_mixture_that_the_rows_are_of_leaves_nothing(three_clusters):
     problem, bad, rows = a_bad_optimum(three_clusters, "full")
-    assert not well_described(problem, bad, rows)
-    best, _ = relocated(problem, bad, rows, tol=1e-5, seed=0, n_steps=1000)
-    assert well_described(problem, best, rows)
+    assert not is_well_described(problem, bad, rows)
+    best, _ = relocate(problem, bad, rows, tol=1e-5, seed=0, n_steps=1000)
+    assert is_well_described(problem, best, rows)
 
 
 def test_rows_of_no_mixture_leave_something(rng):
@@ -23,14 +23,14 @@ def test_rows_of_no_mixture_leave_something(rng):
     means, covariances = np.array([[-0.5, 0.0], [0.5, 0.0]]), np.stack([np.eye(2)] * 2)
     start = MixtureParameters.from_covariances("full", np.full(2, 0.5), means, covariances)
     state, rows = fitted(problem, x, start)
-    assert not well_described(problem, state, rows)
+    assert not is_well_described(problem, state, rows)
 
 
 def test_fits_at_one_optimum_count_once(covariance_type, three_clusters):
     problem, bad, rows = a_bad_optimum(three_clusters, covariance_type)
-    best, _ = relocated(problem, bad, rows, tol=1e-5, seed=0, n_steps=1000)
-    again, _ = relocated(problem, bad, rows, tol=1e-5, seed=1, n_steps=1000)
-    assert n_at_the_same_optimum(problem, best, [best, bad, again], rows) == 2
-    first, *others = different(problem, [bad, best, again], rows)
+    best, _ = relocate(problem, bad, rows, tol=1e-5, seed=0, n_steps=1000)
+    again, _ = relocate(problem, bad, rows, tol=1e-5, seed=1, n_steps=1000)
+    assert count_at_same_optimum(problem, best, [best, bad, again], rows) == 2
+    first, *others = keep_distinct(problem, [bad, best, again], rows)
     assert first.lower_bound == max(best.lower_bound, again.lower_bound)
     assert others == [bad]

@@ -9,16 +9,16 @@ from sklearn.mixture import GaussianMixture as Reference
 
 from streamgmm import GaussianMixture
 from streamgmm.components import relocate as relocation
-from streamgmm.components.grow import grown, regrown
-from streamgmm.components.merge import merges
-from streamgmm.components.relocate import relocated
-from streamgmm.em import iteration as em
+from streamgmm.components.grow import grow, regrow
+from streamgmm.components.merge import rank_merges
+from streamgmm.components.relocate import relocate
+from streamgmm.em.iteration import start_state
 from streamgmm.em.passes import RowsInMemory
 from streamgmm.fitting.prepare import prepare
 from streamgmm.gaussian.covariances import FAMILIES
 from streamgmm.gaussian.parameters import MixtureParameters
-from streamgmm.initialization.search import best_starts
-from streamgmm.initialization.survey import survey
+from streamgmm.initialization.search import find_starts
+from streamgmm.initialization.survey import survey_rows
 from streamgmm.sources.open import open_rows
 from tests.benchmarks.datasets import falling_weights, mixture_rows
 from tests.helpers import a_bad_optimum, clusters, fitted, limit, problem_of
@@ -35,35 +35,35 @@ def test_a_bad_optimum_is_left(improve, covariance_type, three_clusters):
     better = state
     for seed in range(4):
         if improve == "relocated":
-            better, _ = relocated(problem, better, rows, tol=1e-5, seed=seed, n_steps=1000)
+            better, _ = relocate(problem, better, rows, tol=1e-5, seed=seed, n_steps=1000)
         else:
-            better = regrown(problem, better, rows, rows, tol=1e-5, seed=seed)
+            better = regrow(problem, better, rows, rows, tol=1e-5, seed=seed)
     assert better.lower_bound > state.lower_bound + 0.1
     np.testing.assert_allclose(better.safe.weights, 1 / 3, atol=0.02)
 
 
 def test_a_good_optimum_is_kept(covariance_type, three_clusters):
     problem, state, rows = a_bad_optimum(three_clusters, covariance_type)
-    best, _ = relocated(problem, state, rows, tol=1e-5, seed=0, n_steps=1000)
-    assert relocated(problem, best, rows, tol=1e-5, seed=1, n_steps=1000)[0] is best
-    assert regrown(problem, best, rows, rows, tol=1e-5, seed=1) is best
+    best, _ = relocate(problem, state, rows, tol=1e-5, seed=0, n_steps=1000)
+    assert relocate(problem, best, rows, tol=1e-5, seed=1, n_steps=1000)[0] is best
+    assert regrow(problem, best, rows, rows, tol=1e-5, seed=1) is best
 
 
 def test_what_has_failed_is_not_tried_again(monkeypatch):
     x = hard(5000)
     problem, tried = problem_of(x, "full"), []
-    z = problem.frame.points_to_frame(x)
+    z = problem.whitening.whiten(x)
     start = MixtureParameters.from_covariances("full", np.full(6, 1 / 6), z[:6], np.stack([np.eye(6)] * 6))
     state, rows = fitted(problem, x, start)
     monkeypatch.setattr(relocation, "_relocation", lambda _problem, step, *what: tried.append(what) or step.parameters)
-    assert relocated(problem, state, rows, tol=1e-5, seed=0, n_steps=1000)[0] is state
+    assert relocate(problem, state, rows, tol=1e-5, seed=0, n_steps=1000)[0] is state
     assert len(tried) > relocation._TRIES
     assert len({(merge, split.component) for merge, split in tried}) == len(tried)
 
 
 def test_the_cheapest_merge_is_of_the_components_that_share_a_cluster(covariance_type, three_clusters):
     problem, state, _ = a_bad_optimum(three_clusters, covariance_type)
-    cost, i, j = merges(problem, state.best)[0]
+    cost, i, j = rank_merges(problem, state.best)[0]
     assert {i, j} == {0, 1}
     assert cost >= 0.0 or not FAMILIES[covariance_type].shared
 
@@ -76,7 +76,7 @@ def test_a_grown_mixture_has_all_components(covariance_type, three_clusters):
         covariance_type, np.ones(1), np.zeros((1, 2)), one if family.shared else one[np.newaxis]
     )
     rows = RowsInMemory(three_clusters, np.ones(len(three_clusters)))
-    state = grown(problem, em.init(single), rows, 3, seed=0)
+    state = grow(problem, start_state(single), rows, 3, seed=0)
     np.testing.assert_allclose(state.safe.weights, 1 / 3, atol=0.02)
 
 
@@ -147,7 +147,7 @@ def test_where_few_values_stand_for_many_rows_the_sample_has_their_share(rng):
     """A third of the rows are one of nine values; a sample by value has few of them, or with all their rows."""
     x = rng.normal(size=(60_000, 2))
     x[::3] = 30.0 + rng.integers(-1, 2, size=(20_000, 2))
-    found = survey(open_rows(x), sample_size=6000, seed=0, full_scatter=True, missing="raise")[0].chosen_sample()
+    found = survey_rows(open_rows(x), sample_size=6000, seed=0, full_scatter=True, missing="raise")[0].choose_sample()
     assert found.weight[found.x[:, 0] > 20].sum() / found.weight.sum() == pytest.approx(1 / 3, abs=0.03)
     model = GaussianMixture(2, random_state=0, memory_limit=limit(6000, 2)).fit(x)
     np.testing.assert_allclose(np.sort(model.weights_), [1 / 3, 2 / 3], atol=1e-3)
@@ -188,7 +188,7 @@ def test_the_start_of_one_restart_is_among_those_of_many(init_params, x):
         rows = open_rows(x)
         settings = model.settings(rows)
         prepared = prepare(rows, [settings])
-        return best_starts(prepared.search(prepared.problem(settings), settings, prepared.sample))
+        return find_starts(prepared.search(prepared.problem(settings), settings, prepared.sample))
 
     (one,), many = starts(1), starts(3)
     assert any(np.abs(one.means - other.means).max() < 1e-3 for other in many)

@@ -12,14 +12,14 @@ from sklearn.base import clone
 
 from streamgmm import GaussianMixture
 from streamgmm.exceptions import InputError, MissingValuesError, RowsError
-from streamgmm.initialization.sampling import hashed
-from streamgmm.initialization.survey import Survey, survey
+from streamgmm.initialization.sampling import hash_index
+from streamgmm.initialization.survey import Survey, survey_rows
 from streamgmm.sources.open import open_rows
 
 
 def surveyed(x, *, sample_weight=None, sample_size=100, seed=0, missing="raise"):
     rows = open_rows(x, sample_weight=sample_weight)
-    found, _ = survey(rows, sample_size=sample_size, seed=seed, full_scatter=True, missing=missing)
+    found, _ = survey_rows(rows, sample_size=sample_size, seed=seed, full_scatter=True, missing=missing)
     return found
 
 
@@ -38,17 +38,17 @@ def test_moments_and_sample_whatever_the_chunks(chunk, distance, weighted):
         found.covariance, expected, rtol=1e-6 if distance else 1e-12, atol=1e-6 if distance else 1e-14
     )
     whole = surveyed(x, sample_weight=weight)
-    np.testing.assert_array_equal(found.chosen_sample().x, whole.chosen_sample().x)
-    np.testing.assert_array_equal(found.chosen_sample().weight, whole.chosen_sample().weight)
+    np.testing.assert_array_equal(found.choose_sample().x, whole.choose_sample().x)
+    np.testing.assert_array_equal(found.choose_sample().weight, whole.choose_sample().weight)
 
 
 def test_the_sample_is_uniform_over_sorted_rows():
     x = np.arange(200_000.0)[:, np.newaxis]
-    sample = surveyed(x, sample_size=5000).chosen_sample().x[:, 0]
+    sample = surveyed(x, sample_size=5000).choose_sample().x[:, 0]
     assert len(np.unique(sample)) == 5000
     counts, _ = np.histogram(sample, bins=20, range=(0, 200_000))
     assert np.abs(counts - 250).max() < 5 * np.sqrt(250)
-    assert not np.array_equal(sample, surveyed(x, sample_size=5000, seed=1).chosen_sample().x[:, 0])
+    assert not np.array_equal(sample, surveyed(x, sample_size=5000, seed=1).choose_sample().x[:, 0])
 
 
 def test_a_smaller_sample_is_the_beginning_of_one_that_holds_all_rows():
@@ -59,7 +59,7 @@ def test_a_smaller_sample_is_the_beginning_of_one_that_holds_all_rows():
     assert whole.complete
     assert not part.complete
     for name in ("x", "weight"):
-        np.testing.assert_array_equal(getattr(part.chosen_sample(), name), getattr(whole.chosen_sample(), name)[:5000])
+        np.testing.assert_array_equal(getattr(part.choose_sample(), name), getattr(whole.choose_sample(), name)[:5000])
 
 
 @pytest.mark.parametrize("sample_size", [5000, 100])
@@ -71,7 +71,7 @@ def test_what_is_drawn_of_float32_takes_half_and_is_the_same(sample_size):
         for drawn, expected in zip(getattr(narrow, name).parts, getattr(wide, name).parts, strict=True):
             assert (drawn.x.dtype, expected.x.dtype) == (np.float32, np.float64)
             np.testing.assert_array_equal(drawn.x, expected.x)
-    sample, expected = narrow.chosen_sample(), wide.chosen_sample()
+    sample, expected = narrow.choose_sample(), wide.choose_sample()
     assert sample.x.dtype == np.float64
     np.testing.assert_array_equal(sample.x, expected.x)
     np.testing.assert_array_equal(narrow.scatter, wide.scatter)
@@ -82,7 +82,7 @@ def test_parts_of_either_width_are_one_sample():
     x[:300] = x[:300].astype(np.float32)
     parts = [surveyed(half, sample_size=40) for half in (x[:300].astype(np.float32), x[300:])]
     assert [part.by_value.parts[0].x.dtype for part in parts] == [np.float32, np.float64]
-    np.testing.assert_array_equal(Survey.merged(parts).chosen_sample().x, surveyed(x, sample_size=40).chosen_sample().x)
+    np.testing.assert_array_equal(Survey.merged(parts).choose_sample().x, surveyed(x, sample_size=40).choose_sample().x)
 
 
 def test_of_a_piece_that_was_added_only_its_rows_are_kept():
@@ -107,13 +107,13 @@ def test_the_sample_has_no_rows_that_do_not_count():
     weight[::100] = 2.0
     x[:100:200] = np.nan
     found = surveyed(x, sample_weight=weight, sample_size=300, missing="drop")
-    assert len(found.chosen_sample().x) == 300
-    assert np.isin(found.chosen_sample().x[:, 0], np.arange(0, 50_000, 100)).all()
-    assert len(np.unique(found.chosen_sample().weight)) == 1
+    assert len(found.choose_sample().x) == 300
+    assert np.isin(found.choose_sample().x[:, 0], np.arange(0, 50_000, 100)).all()
+    assert len(np.unique(found.choose_sample().weight)) == 1
 
 
 def test_hashes_of_different_rows_differ():
-    keys = hashed(np.arange(100_000, dtype=np.uint64), 5)
+    keys = hash_index(np.arange(100_000, dtype=np.uint64), 5)
     assert len(np.unique(keys)) == 100_000
 
 
@@ -129,9 +129,9 @@ def test_the_first_missing_value_is_named():
 def test_the_name_of_the_column_is_given():
     import pandas as pd
 
-    frame = pd.DataFrame({"height": [1.0, 2.0], "weight": [3.0, np.nan]})
+    whitening = pd.DataFrame({"height": [1.0, 2.0], "weight": [3.0, np.nan]})
     with pytest.raises(MissingValuesError, match=r"row 1, column 1 \('weight'\)"):
-        surveyed(frame)
+        surveyed(whitening)
 
 
 def test_rows_of_unknown_number_are_named_by_their_chunk():
@@ -164,11 +164,11 @@ def test_no_row_left():
 def test_values_whose_squares_overflow_are_named(kind, covariance_type, tmp_path, rng):
     x = rng.normal(size=(1000, 2))
     x[617, 1] = -1e160
-    frame, weight = pd.DataFrame(x, columns=["a", "b"]), None
+    whitening, weight = pd.DataFrame(x, columns=["a", "b"]), None
     if kind == "weighted":
         x[3, 0], weight = 1e200, np.where(np.arange(1000) == 3, 0.0, 2.0)
-    frame.to_parquet(tmp_path / "x.parquet")
-    rows = {"array": x, "weighted": x, "frame": frame, "dask": da.from_array(x, chunks=(300, 2))}
+    whitening.to_parquet(tmp_path / "x.parquet")
+    rows = {"array": x, "weighted": x, "frame": whitening, "dask": da.from_array(x, chunks=(300, 2))}
     model = GaussianMixture(2, covariance_type=covariance_type, missing="drop")
     with pytest.raises(RowsError, match=r"-1e\+160 at row 617, column 1.* up to 1e\+140"):
         model.fit(rows.get(kind, str(tmp_path / "x.parquet")), sample_weight=weight)

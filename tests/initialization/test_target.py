@@ -11,7 +11,7 @@ from streamgmm.gaussian.covariances import FAMILIES
 from streamgmm.gaussian.m_step import factor_moments
 from streamgmm.gaussian.parameters import MixtureParameters
 from streamgmm.gaussian.regularization import PenalizedMStep
-from streamgmm.initialization.target import shrinkage_target
+from streamgmm.initialization.target import estimate_target
 from tests.helpers import quiet_fit
 
 CENTRES = np.array([[-50.0, 10.0], [30.0, -40.0], [5.0, 55.0], [60.0, 20.0]])
@@ -103,21 +103,21 @@ def test_repeated_rows_are_no_better_evidence_than_one(rng):
 
 def setting(x, labels, family):
     """The problem, the mixture with these labels and the rows, without regularisation but for a little."""
-    frame = family.frame(x.mean(axis=0), np.cov(x.T, bias=True))
-    z = frame.points_to_frame(x)
+    whitening = family.whitening(x.mean(axis=0), np.cov(x.T, bias=True))
+    z = whitening.whiten(x)
     resp = np.eye(labels.max() + 1)[labels]
     weak = PenalizedMStep(1e-3, family.identity(2), 0.0 * family.identity(2))
     parameters = factor_moments(
         family, weak.maximize(family, statistics_of_responsibilities(family, z, resp, np.ones(len(x))))
     )
-    return Problem(frame, weak, np.full(2, 9.0), False, z, 0), parameters, RowsInMemory(x, np.ones(len(x)))
+    return Problem(whitening, weak, np.full(2, 9.0), False, z, 0), parameters, RowsInMemory(x, np.ones(len(x)))
 
 
 def test_the_target_is_the_harmonic_mean_of_the_covariances(covariance_type, rng):
     family = FAMILIES[covariance_type]
     x, labels = places(rng, [1.0, 2.0, 3.0, 4.0], n_each=40_000), np.repeat(np.arange(4), 40_000)
     problem, parameters, rows = setting(x, labels, family)
-    target = family.covariances_to_data(shrinkage_target(problem, parameters, rows), problem.frame)
+    target = family.unwhiten_covariances(estimate_target(problem, parameters, rows), problem.whitening)
     # tied components have one covariance, the pooled one.
     variance = (
         np.mean(np.square([1.0, 2.0, 3.0, 4.0])) if family.shared else 4.0 / sum(1.0 / v**2 for v in (1, 2, 3, 4))
@@ -133,7 +133,7 @@ def test_a_component_on_one_value_says_nothing_of_a_scale(covariance_type, rng):
     point[:4] = 1e-3 * rng.normal(size=(4, 2))
     x, labels = np.concatenate([broad, point]), np.repeat([0, 1], 5000)
     problem, parameters, rows = setting(x, labels, family)
-    target = family.covariances_to_data(shrinkage_target(problem, parameters, rows), problem.frame)
+    target = family.unwhiten_covariances(estimate_target(problem, parameters, rows), problem.whitening)
     smallest = np.linalg.eigvalsh(target)[0] if target.ndim == 2 else target.min()
     assert smallest > 0.1
 
@@ -159,10 +159,10 @@ def test_shares_are_what_a_penalty_makes_up(covariance_type, rng):
     """Sigma = (W + s T) / (N + s): the share of s T / (N + s), along the axis where it is largest."""
     family = FAMILIES[covariance_type]
     x = rng.normal(size=(1000, 2)) * [1.0, 0.1]
-    frame = family.frame(np.zeros(2), np.eye(2))
+    whitening = family.whitening(np.zeros(2), np.eye(2))
     strength = 10.0
     regularization = PenalizedMStep(strength, family.identity(2), 0.0 * family.identity(2))
-    statistics = statistics_of_responsibilities(family, frame.points_to_frame(x), np.ones((1000, 1)), np.ones(1000))
+    statistics = statistics_of_responsibilities(family, whitening.whiten(x), np.ones((1000, 1)), np.ones(1000))
     parameters: MixtureParameters = factor_moments(family, regularization.maximize(family, statistics))
     covariance = parameters.full_covariances()[0]
     expected = strength / (1000 + strength) / np.linalg.eigvalsh(covariance)[0]

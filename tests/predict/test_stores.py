@@ -199,7 +199,7 @@ def test_what_was_there_stays_where_the_new_one_cannot_come(tmp_path, monkeypatc
         raise PermissionError("no")
 
     monkeypatch.setattr(replacing.os, "replace", fail)
-    with pytest.raises(OutputError, match="no"), replacing.replaced_whole(str(tmp_path / "out.zarr")) as temporary:
+    with pytest.raises(OutputError, match="no"), replacing.atomic_output(str(tmp_path / "out.zarr")) as temporary:
         os.mkdir(temporary)
     assert (tmp_path / "out.zarr" / "old").exists()
     assert [path.name for path in tmp_path.iterdir()] == ["out.zarr"]

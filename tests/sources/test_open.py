@@ -17,9 +17,9 @@ from hypothesis import strategies as st
 
 from streamgmm.exceptions import MemoryLimitError, RowsError
 from streamgmm.sources.base import Block, RandomAccessRows
-from streamgmm.sources.chunking import cut
+from streamgmm.sources.chunking import partition_rows
 from streamgmm.sources.open import open_rows
-from streamgmm.sources.prefetch import read_ahead
+from streamgmm.sources.prefetch import prefetch
 from tests.helpers import N_ROWS, NAMES, WEIGHT, X, arrow_table, bad_inputs
 
 
@@ -176,7 +176,7 @@ def test_dask_dataframes_have_names():
     target=st.integers(1, 10**8),
 )
 def test_the_cut_is_of_whole_pieces_and_covers_all_rows(n_rows, row_bytes, piece, target):
-    ranges = cut(n_rows, row_bytes, piece, target)
+    ranges = partition_rows(n_rows, row_bytes, piece, target)
     assert ranges[0].start == 0
     assert ranges[-1].stop == n_rows
     for part in ranges:
@@ -240,7 +240,7 @@ def test_pieces_read_ahead_are_the_same_and_so_is_what_fails(tmp_path):
                 raise RowsError("damaged")
             yield Block(X[start : start + 1], None, start)
 
-    ahead = read_ahead(pieces())
+    ahead = prefetch(pieces())
     computed.append(next(ahead).start)
     # The second is being read before it is asked for.
     assert read.wait(10.0)

@@ -374,6 +374,6 @@ def test_what_is_sent_to_workers_reads_the_same(kind, tmp_path, monkeypatch):
     rows = open_rows(source, columns=columns)
     expected = values(rows)
     assert len(expected) == 60
-    sent = pickle.dumps(rows.recut(()))
+    sent = pickle.dumps(rows.repartition(()))
     monkeypatch.chdir("/")
     np.testing.assert_array_equal(np.concatenate([b.x for b in pickle.loads(sent).read(7, 60)]), expected[7:])

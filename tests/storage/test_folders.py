@@ -15,7 +15,7 @@ from streamgmm import GaussianMixture, load, save
 from streamgmm.exceptions import InputError
 from streamgmm.predict.write import write_predictions
 from streamgmm.storage.folders import Folder
-from streamgmm.storage.urls import check_url, opened_place, url_of
+from streamgmm.storage.urls import build_url, check_url, open_url
 
 
 def test_of_several_that_take_over_one_succeeds(tmp_path):
@@ -139,7 +139,7 @@ def test_a_host_is_not_lost_on_the_way_to_the_files(what, x):
     fsspec.register_implementation("host", HostFileSystem, clobber=True)
     HostFileSystem.store.clear()
     x = x[:300]
-    filesystem, _ = opened_place("host://there/rows")
+    filesystem, _ = open_url("host://there/rows")
     with filesystem.open("/rows/0.parquet", "wb") as file:
         pq.write_table(pa.table(dict(zip("abc", x.T, strict=True))), file)
     model = GaussianMixture(2, random_state=0).fit(f"host://there/{what}")
@@ -171,4 +171,4 @@ def test_a_host_is_not_lost_on_the_way_to_the_files(what, x):
     ],
 )  # fmt: skip
 def test_urls_of_places(opened, root, place, url):
-    assert url_of(place, opened, root) == url
+    assert build_url(place, opened, root) == url

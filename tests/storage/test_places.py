@@ -15,7 +15,7 @@ from click.testing import CliRunner
 from streamgmm import GaussianMixture, load, save, write_predictions
 from streamgmm.cli.main import main
 from streamgmm.exceptions import CheckpointError, InputError
-from streamgmm.storage.places import InUse, check_apart, place_of, places_of
+from streamgmm.storage.places import InUse, check_apart, find_place, find_places
 
 
 @pytest.fixture
@@ -43,7 +43,7 @@ def content(folder):
 
 def refused(output, source, relation, **keywords):
     with pytest.raises(InputError) as caught:
-        check_apart(output, InUse("the rows", places_of(source, **keywords)))
+        check_apart(output, InUse("the rows", find_places(source, **keywords)))
     message = str(caught.value)
     assert f" {relation} " in message
     assert str(output) in message
@@ -51,7 +51,7 @@ def refused(output, source, relation, **keywords):
 
 
 def allowed(output, source):
-    check_apart(output, InUse("the rows", places_of(source)))
+    check_apart(output, InUse("the rows", find_places(source)))
 
 
 @pytest.mark.parametrize("overwrite", [False, True])
@@ -135,10 +135,10 @@ def test_arrays_that_are_mapped_or_stored(rows, group, tmp_path):
     refused(group / "x", wrapped, "is")
     allowed(group / "other", zarr.open_array(group / "x"))
     for source in (rows, rows.copy(), None, [[1.0, 2.0]], zarr.create_array({}, data=rows)):
-        assert places_of(source) == ()
+        assert find_places(source) == ()
     # Weights are read as well; the name of their column is no place.
     refused(tmp_path / "x.npy", rows, "is", sample_weight=mapped[:, 0])
-    assert places_of(rows, "x.npy") == ()
+    assert find_places(rows, "x.npy") == ()
 
 
 def test_files_by_lists_patterns_and_data_sets(rows, tmp_path):
@@ -192,9 +192,9 @@ def test_places_in_object_stores(rows):
 
 def test_the_same_path_on_other_hosts_is_another_place():
     pytest.importorskip("s3fs")
-    assert place_of("s3://bucket/a").relation(place_of("s3a://bucket/a")) == "is"
-    assert place_of("s3://bucket/a").relation(place_of("memory://bucket/a")) is None
-    assert place_of("s3://bucket/a").relation(place_of("/bucket/a")) is None
+    assert find_place("s3://bucket/a").relation(find_place("s3a://bucket/a")) == "is"
+    assert find_place("s3://bucket/a").relation(find_place("memory://bucket/a")) is None
+    assert find_place("s3://bucket/a").relation(find_place("/bucket/a")) is None
 
 
 def test_a_model_is_not_saved_over_its_rows(rows, group, tmp_path):

@@ -9,7 +9,7 @@ from scipy.linalg import lapack
 
 from streamgmm.exceptions import SingularCovarianceError
 from streamgmm.gaussian.statistics import SufficientStatistics
-from streamgmm.gaussian.whitening import Frame
+from streamgmm.gaussian.whitening import Whitening
 from streamgmm.typing import Floats, Integers
 
 LOG_2_PI = float(np.log(2.0 * np.pi))
@@ -166,27 +166,27 @@ class CovarianceFamily(ABC):
     # Coordinates
 
     @abstractmethod
-    def frame(self, center: Floats, covariance: Floats) -> Frame:
-        """Make the frame from the data's mean and covariance (D, D).
+    def whitening(self, center: Floats, covariance: Floats) -> Whitening:
+        """Make the whitening from the data's mean and covariance (D, D).
 
         Families without off-diagonal elements take the variances alone too, shape (D,).
         """
 
     @abstractmethod
-    def covariances_to_frame(self, covariances: Floats, frame: Frame) -> Floats:
-        """Map covariances from the data's coordinates to the frame's."""
+    def whiten_covariances(self, covariances: Floats, whitening: Whitening) -> Floats:
+        """Map covariances from the data's coordinates to whitened ones."""
 
     @abstractmethod
-    def covariances_to_data(self, covariances: Floats, frame: Frame) -> Floats:
-        """Map covariances from the frame's coordinates to the data's."""
+    def unwhiten_covariances(self, covariances: Floats, whitening: Whitening) -> Floats:
+        """Map covariances from whitened coordinates to the data's."""
 
     @abstractmethod
-    def precisions_cholesky_to_data(self, precisions_cholesky: Floats, frame: Frame) -> Floats:
-        """Map U from the frame's coordinates to the data's."""
+    def unwhiten_precisions_cholesky(self, precisions_cholesky: Floats, whitening: Whitening) -> Floats:
+        """Map U from whitened coordinates to the data's."""
 
     @abstractmethod
-    def precisions_cholesky_to_frame(self, precisions_cholesky: Floats, frame: Frame) -> Floats:
-        """Map U from the data's coordinates to the frame's."""
+    def whiten_precisions_cholesky(self, precisions_cholesky: Floats, whitening: Whitening) -> Floats:
+        """Map U from the data's coordinates to whitened ones."""
 
 
 def variances_of(covariance: Floats) -> Floats:

@@ -4,7 +4,7 @@ import numpy as np
 
 from streamgmm.gaussian.covariances.base import LOG_2_PI, CovarianceFamily, inverse_standard_deviations, variances_of
 from streamgmm.gaussian.statistics import SufficientStatistics
-from streamgmm.gaussian.whitening import Frame, scaling_frame
+from streamgmm.gaussian.whitening import Whitening, whiten_by_feature
 from streamgmm.typing import Floats
 
 
@@ -94,24 +94,24 @@ class Diag(CovarianceFamily):
         )
         return scatters
 
-    def frame(self, center: Floats, covariance: Floats) -> Frame:
-        return scaling_frame(center, variances_of(covariance))
+    def whitening(self, center: Floats, covariance: Floats) -> Whitening:
+        return whiten_by_feature(center, variances_of(covariance))
 
-    def covariances_to_frame(self, covariances: Floats, frame: Frame) -> Floats:
-        return covariances * scale_of(frame) ** 2
+    def whiten_covariances(self, covariances: Floats, whitening: Whitening) -> Floats:
+        return covariances * scale_of(whitening) ** 2
 
-    def covariances_to_data(self, covariances: Floats, frame: Frame) -> Floats:
-        return covariances / scale_of(frame) ** 2
+    def unwhiten_covariances(self, covariances: Floats, whitening: Whitening) -> Floats:
+        return covariances / scale_of(whitening) ** 2
 
-    def precisions_cholesky_to_data(self, precisions_cholesky: Floats, frame: Frame) -> Floats:
-        return precisions_cholesky * scale_of(frame)
+    def unwhiten_precisions_cholesky(self, precisions_cholesky: Floats, whitening: Whitening) -> Floats:
+        return precisions_cholesky * scale_of(whitening)
 
-    def precisions_cholesky_to_frame(self, precisions_cholesky: Floats, frame: Frame) -> Floats:
-        return precisions_cholesky / scale_of(frame)
+    def whiten_precisions_cholesky(self, precisions_cholesky: Floats, whitening: Whitening) -> Floats:
+        return precisions_cholesky / scale_of(whitening)
 
 
-def scale_of(frame: Frame) -> Floats:
-    """Return the scales of a frame, which diag and spherical frames have."""
-    if frame.scale is None:
-        raise TypeError("diag and spherical covariances need a frame that scales")
-    return frame.scale
+def scale_of(whitening: Whitening) -> Floats:
+    """Return the scales of a whitening, which those of diag and spherical covariances have."""
+    if whitening.scale is None:
+        raise TypeError("diag and spherical covariances need a whitening that scales")
+    return whitening.scale

@@ -10,7 +10,7 @@ from streamgmm.gaussian.covariances.base import (
     upper_triangle,
 )
 from streamgmm.gaussian.statistics import SufficientStatistics
-from streamgmm.gaussian.whitening import Frame, whitening_frame
+from streamgmm.gaussian.whitening import Whitening, whiten_fully
 from streamgmm.typing import Floats
 
 
@@ -115,28 +115,28 @@ class Full(CovarianceFamily):
         n_k = statistics.component_weights[:, np.newaxis, np.newaxis]
         return moments - n_k * offsets[:, :, np.newaxis] * offsets[:, np.newaxis, :]
 
-    def frame(self, center: Floats, covariance: Floats) -> Frame:
-        return whitening_frame(center, covariance)
+    def whitening(self, center: Floats, covariance: Floats) -> Whitening:
+        return whiten_fully(center, covariance)
 
-    def covariances_to_frame(self, covariances: Floats, frame: Frame) -> Floats:
-        a = _matrix(frame.whitening)
+    def whiten_covariances(self, covariances: Floats, whitening: Whitening) -> Floats:
+        a = _matrix(whitening.matrix)
         return _symmetric(a @ covariances @ a.T)
 
-    def covariances_to_data(self, covariances: Floats, frame: Frame) -> Floats:
-        c = _matrix(frame.colouring)
+    def unwhiten_covariances(self, covariances: Floats, whitening: Whitening) -> Floats:
+        c = _matrix(whitening.inverse)
         return _symmetric(c @ covariances @ c.T)
 
-    def precisions_cholesky_to_data(self, precisions_cholesky: Floats, frame: Frame) -> Floats:
+    def unwhiten_precisions_cholesky(self, precisions_cholesky: Floats, whitening: Whitening) -> Floats:
         # (A' U)(A' U)' = A' P A, and A' U is upper triangular because A' and U are.
-        return np.triu(_matrix(frame.whitening).T @ precisions_cholesky)
+        return np.triu(_matrix(whitening.matrix).T @ precisions_cholesky)
 
-    def precisions_cholesky_to_frame(self, precisions_cholesky: Floats, frame: Frame) -> Floats:
-        return np.triu(_matrix(frame.colouring).T @ precisions_cholesky)
+    def whiten_precisions_cholesky(self, precisions_cholesky: Floats, whitening: Whitening) -> Floats:
+        return np.triu(_matrix(whitening.inverse).T @ precisions_cholesky)
 
 
 def _matrix(matrix: Floats | None) -> Floats:
     if matrix is None:
-        raise TypeError("full and tied covariances need a frame that whitens")
+        raise TypeError("full and tied covariances need a whitening by a matrix")
     return matrix
 
 

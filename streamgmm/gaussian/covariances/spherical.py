@@ -5,7 +5,7 @@ import numpy as np
 from streamgmm.gaussian.covariances.base import LOG_2_PI, variances_of
 from streamgmm.gaussian.covariances.diag import Diag, scale_of
 from streamgmm.gaussian.statistics import SufficientStatistics
-from streamgmm.gaussian.whitening import Frame, uniform_frame
+from streamgmm.gaussian.whitening import Whitening, whiten_uniformly
 from streamgmm.typing import Floats
 
 
@@ -68,17 +68,17 @@ class Spherical(Diag):
         scatters: Floats = (statistics.sums[:, -1] - statistics.component_weights * squared_offsets) / n_features
         return scatters
 
-    def frame(self, center: Floats, covariance: Floats) -> Frame:
-        return uniform_frame(center, variances_of(covariance))
+    def whitening(self, center: Floats, covariance: Floats) -> Whitening:
+        return whiten_uniformly(center, variances_of(covariance))
 
-    def covariances_to_frame(self, covariances: Floats, frame: Frame) -> Floats:
-        return covariances * float(scale_of(frame)[0]) ** 2
+    def whiten_covariances(self, covariances: Floats, whitening: Whitening) -> Floats:
+        return covariances * float(scale_of(whitening)[0]) ** 2
 
-    def covariances_to_data(self, covariances: Floats, frame: Frame) -> Floats:
-        return covariances / float(scale_of(frame)[0]) ** 2
+    def unwhiten_covariances(self, covariances: Floats, whitening: Whitening) -> Floats:
+        return covariances / float(scale_of(whitening)[0]) ** 2
 
-    def precisions_cholesky_to_data(self, precisions_cholesky: Floats, frame: Frame) -> Floats:
-        return precisions_cholesky * float(scale_of(frame)[0])
+    def unwhiten_precisions_cholesky(self, precisions_cholesky: Floats, whitening: Whitening) -> Floats:
+        return precisions_cholesky * float(scale_of(whitening)[0])
 
-    def precisions_cholesky_to_frame(self, precisions_cholesky: Floats, frame: Frame) -> Floats:
-        return precisions_cholesky / float(scale_of(frame)[0])
+    def whiten_precisions_cholesky(self, precisions_cholesky: Floats, whitening: Whitening) -> Floats:
+        return precisions_cholesky / float(scale_of(whitening)[0])

@@ -15,7 +15,7 @@ class Tied(Full):
     over the rows is -tr(P Q) / 2 with Q = sum w z z', which no iteration changes. Q is collected once (the `scatter`
     of the statistics), and every other pass costs 2 K (1 + D) per row instead of K D^2.
 
-    Coordinates and frame are those of full covariances: one matrix (D, D) broadcasts as a stack of one.
+    Coordinates and whitening are those of full covariances: one matrix (D, D) broadcasts as a stack of one.
     """
 
     name = "tied"
