@@ -30,7 +30,6 @@ from streamgmm.execution.passes import Parts
 from streamgmm.sources.base import Rows
 from streamgmm.storage.folders import Folder
 
-RESUME = ("auto", "must", "never")
 #: Passes whose states are kept.
 _KEPT = 3
 

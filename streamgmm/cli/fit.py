@@ -11,36 +11,24 @@ from streamgmm.cli import options
 
 @click.command(short_help="Fit a mixture.")
 @click.argument("source")
-@click.option("--components", "n_components", type=click.IntRange(1), required=True, help="Number of components.")
+@options.parameter("n_components", "--components", "n_components", required=True)
 @click.option("--output", required=True, metavar="MODEL", help="The model file to write (.safetensors).")
-@click.option(
-    "--covariance-type", type=click.Choice(["full", "tied", "diag", "spherical"]), default="full", show_default=True
-)
+@options.parameter("covariance_type", default="full", show_default=True)
 @options.columns
 @options.weight_column
-@click.option("--tol", type=click.FloatRange(0), help="Stop this close to the optimum, in nats per row.")
-@click.option("--reg-covar", default="auto", show_default=True, callback=options.number_or_auto, help=options.REG_COVAR)
-@click.option("--max-iter", type=click.IntRange(0), help="Most iterations; each reads all rows once.")
-@click.option("--n-init", type=click.IntRange(1), help="Number of starts to choose from.")
-@click.option(
-    "--init-params",
-    type=click.Choice(["sample", "k-means++", "kmeans", "random", "random_from_data"]),
-    help="Kind of start.",
-)
-@click.option("--accelerate/--no-accelerate", default=None, help="Go further than EM between readings, or not.")
-@click.option("--random-state", type=click.IntRange(0), default=0, show_default=True, help="Seed.")
-@options.missing
-@options.memory_limit
-@click.option(
-    "--persist/--no-persist",
-    default=None,
-    help="Keep the rows in memory after the first reading, or not; where a cluster has room for them if not given.",
-)
+@options.parameter("tol")
+@options.parameter("reg_covar", default="auto", show_default=True)
+@options.parameter("max_iter")
+@options.parameter("n_init")
+@options.parameter("init_params")
+@options.parameter("accelerate")
+@options.parameter("random_state", type=click.IntRange(0), default=0, show_default=True)
+@options.parameter("missing")
+@options.parameter("memory_limit")
+@options.parameter("persist")
 @options.scheduler
-@click.option("--checkpoint", metavar="FOLDER", help="Keep the fit's state here after each reading, and go on from it.")
-@click.option(
-    "--resume", type=click.Choice(["auto", "must", "never"]), help="Go on from the checkpoint if there is one (auto)."
-)
+@options.parameter("checkpoint", metavar="FOLDER")
+@options.parameter("resume")
 @options.overwrite
 @click.option("--report", is_flag=True, help="Print what the fit did and what it cost.")
 @click.option("--quiet", is_flag=True, help="No progress on standard error.")

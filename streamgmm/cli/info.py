@@ -21,7 +21,7 @@ def info(model: str, as_json: bool) -> None:
     from streamgmm import load
 
     fitted = load(model)
-    parameters = fitted.parameters()
+    parameters = fitted._parameters()
     names = getattr(fitted, "feature_names_in_", None)
     summary = {
         "covariance_type": fitted.covariance_type,

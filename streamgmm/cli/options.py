@@ -13,24 +13,13 @@ from typing import Any
 import click
 
 from streamgmm.exceptions import InputError
+from streamgmm.fitting.parameters import PARAMETERS, Choice, Integer, Number, Size, Switch
 
 columns = click.option(
     "--columns", metavar="A,B,...", help="The features of a table, separated by commas; all its columns if not given."
 )
 weight_column = click.option("--weight-column", metavar="NAME", help="The column of a table that holds row weights.")
-memory_limit = click.option(
-    "--memory-limit", metavar="SIZE", help='Memory a process may use, "2GB" say: rows are read in smaller pieces.'
-)
 overwrite = click.option("--overwrite", is_flag=True, help="Replace the output where it exists.")
-missing = click.option(
-    "--missing",
-    type=click.Choice(["raise", "drop"]),
-    help="Rows with NaN or inf: an error (the default), or left out.",
-)
-
-
-#: Help of --reg-covar.
-REG_COVAR = "A number, or auto."
 
 
 def number_or_auto(_context: click.Context, _option: click.Parameter, value: str) -> float | str:
@@ -41,6 +30,35 @@ def number_or_auto(_context: click.Context, _option: click.Parameter, value: str
         return float(value)
     except ValueError:
         raise click.BadParameter(f"expected a number or 'auto', got {value!r}") from None
+
+
+def parameter(name: str, *names: str, **settings: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Return the option for a parameter of the estimator, as the table of parameters has it.
+
+    Parameters
+    ----------
+    name : str
+    *names : str
+        Other names for the option, as click takes them.
+    **settings
+        Of the option, beside those that follow from the table.
+    """
+    known = PARAMETERS[name]
+    kind, flag = known.kind, f"--{name.replace('_', '-')}"
+    derived: dict[str, Any] = {"help": known.help}
+    if isinstance(kind, Integer):
+        derived["type"] = click.IntRange(kind.smallest)
+    elif isinstance(kind, Choice):
+        derived["type"] = click.Choice(list(kind.options))
+    elif isinstance(kind, Number) and kind.auto:
+        derived["callback"] = number_or_auto
+    elif isinstance(kind, Number):
+        derived["type"] = click.FloatRange(0)
+    elif isinstance(kind, Size):
+        derived["metavar"] = "SIZE"
+    elif isinstance(kind, Switch):
+        flag, derived["default"] = f"{flag}/--no-{name.replace('_', '-')}", None
+    return click.option(*(names or (flag,)), **{**derived, **settings})
 
 
 def scheduler(command: Callable[..., Any]) -> Callable[..., Any]:

@@ -11,13 +11,11 @@ from streamgmm.cli import options
 
 @click.command(short_help="Say what a fit will take.")
 @click.argument("source")
-@click.option("--components", "n_components", type=click.IntRange(1), required=True, help="Number of components.")
-@click.option(
-    "--covariance-type", type=click.Choice(["full", "tied", "diag", "spherical"]), default="full", show_default=True
-)
+@options.parameter("n_components", "--components", "n_components", required=True)
+@options.parameter("covariance_type", default="full", show_default=True)
 @options.columns
 @options.weight_column
-@options.memory_limit
+@options.parameter("memory_limit")
 @options.scheduler
 @click.option("--probe/--no-probe", default=True, show_default=True, help="Read one task to learn how fast that is.")
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON object; sizes in bytes, times in seconds.")

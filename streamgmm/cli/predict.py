@@ -15,8 +15,8 @@ from streamgmm.exceptions import InputError
 @click.option("--proba", is_flag=True, help="Write responsibilities instead of labels.")
 @click.option("--log-density", is_flag=True, help="Write log-densities (nats) instead of labels.")
 @options.columns
-@options.missing
-@options.memory_limit
+@options.parameter("missing")
+@options.parameter("memory_limit")
 @options.scheduler
 @options.overwrite
 def predict(

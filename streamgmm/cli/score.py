@@ -14,8 +14,8 @@ from streamgmm.cli import options
 @click.argument("source")
 @options.columns
 @options.weight_column
-@options.missing
-@options.memory_limit
+@options.parameter("missing")
+@options.parameter("memory_limit")
 @options.scheduler
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON object, with BIC and AIC.")
 def score(
@@ -41,11 +41,11 @@ def score(
     fitted.memory_limit = memory_limit
     fitted.missing = missing or fitted.missing
     with options.one_line_warnings(), options.running_on(scheduler, workers, memory_limit):
-        found = fitted.log_likelihood(source, weight_column, columns=options.split_columns(columns))
+        found = fitted._log_likelihood(source, weight_column, columns=options.split_columns(columns))
     if not as_json:
         click.echo(f"{found.mean:.9f}")
         return
-    n_parameters = fitted.parameters().n_parameters
+    n_parameters = fitted._parameters().n_parameters
     result = {
         "mean_log_likelihood": found.mean,
         "log_likelihood": found.total,

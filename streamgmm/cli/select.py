@@ -46,13 +46,13 @@ def _families(_context: click.Context, _option: click.Parameter, value: str) -> 
 @click.option("--criterion", type=click.Choice(["bic", "aic", "icl", "held_out"]), default="bic", show_default=True)
 @click.option("--held-out", type=click.FloatRange(0, 0.5), default=0.1, show_default=True, help="Share of the rows.")
 @click.option("--output", metavar="MODEL", help="The model file to write (.safetensors), of the best.")
-@click.option("--tol", type=click.FloatRange(0), help="Stop this close to the optimum, in nats per row.")
-@click.option("--reg-covar", default="auto", show_default=True, callback=options.number_or_auto, help=options.REG_COVAR)
-@click.option("--random-state", type=click.IntRange(0), default=0, show_default=True, help="Seed.")
+@options.parameter("tol")
+@options.parameter("reg_covar", default="auto", show_default=True)
+@options.parameter("random_state", type=click.IntRange(0), default=0, show_default=True)
 @options.columns
 @options.weight_column
-@options.missing
-@options.memory_limit
+@options.parameter("missing")
+@options.parameter("memory_limit")
 @options.scheduler
 @options.overwrite
 @click.option("--quiet", is_flag=True, help="No progress on standard error.")

@@ -1,4 +1,4 @@
-"""`GaussianMixture`: validate, call fitting, set attributes."""
+"""`GaussianMixture`: check the parameters, call fitting, set attributes."""
 
 from __future__ import annotations
 
@@ -11,41 +11,34 @@ from typing import TYPE_CHECKING, Any, Self, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-from sklearn.base import BaseEstimator, DensityMixin, clone
+from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
-from sklearn.utils.validation import check_array, check_is_fitted
 
-from streamgmm.checkpoint.checkpoint import RESUME, Checkpoint, open_checkpoint
+from streamgmm.checkpoint.checkpoint import Checkpoint, open_checkpoint
 from streamgmm.em.convergence import StopReason
 from streamgmm.em.state import State
+from streamgmm.estimators.base import BaseMixture
 from streamgmm.estimators.progress import report_progress
-from streamgmm.exceptions import InputError, RowsError
+from streamgmm.estimators.validation import check_warm_start
 from streamgmm.execution.memory import parse_memory_limit
 from streamgmm.fitting.fit import FitResult, fit
+from streamgmm.fitting.parameters import check_parameters
 from streamgmm.fitting.plan import Plan
 from streamgmm.fitting.probe import plan_fit, probe_speed
 from streamgmm.fitting.settings import Settings
 from streamgmm.gaussian.covariances import FAMILIES
-from streamgmm.gaussian.parameters import MixtureParameters
-from streamgmm.initialization.seeding import INIT_PARAMS, GivenStart
-from streamgmm.predict.evaluate import LogLikelihood, log_likelihood, predict
+from streamgmm.initialization.seeding import GivenStart
 from streamgmm.sources.base import Rows
-from streamgmm.sources.open import is_stored, is_table, open_rows
-from streamgmm.sources.schema import FeatureSchema
-from streamgmm.sources.unwrapping import fill_masked, unwrap
 from streamgmm.storage.places import InUse, Place, check_checkpoint_apart, find_places
-from streamgmm.typing import Floats, Integers
 
 if TYPE_CHECKING:
     import dask.array as da
 
     Result: TypeAlias = npt.NDArray[Any] | da.Array
 
-_MISSING = ("raise", "drop")
 
-
-class GaussianMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
+class GaussianMixture(BaseMixture):
     """A Gaussian mixture, fitted by expectation-maximisation to any number of rows.
 
     Names and meanings are those of `sklearn.mixture.GaussianMixture`. What differs: the rows may be larger than memory
@@ -251,8 +244,8 @@ class GaussianMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
         """
         # Another one opens the rows, so that a fit that fails leaves this one as it was.
         opened = type(self)(**self.get_params(deep=False))
-        rows = opened.open_to_fit(X, sample_weight, columns=columns)
-        settings = self.settings(rows)
+        rows = opened._open_to_fit(X, sample_weight, columns=columns)
+        settings = self._settings(rows)
         with (
             self._opened_checkpoint(rows, settings, opened._source_places) as checkpoint,
             report_progress(self.verbose, self.verbose_interval, self.max_iter) as report,
@@ -264,7 +257,7 @@ class GaussianMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
                     self.callback(state)
 
             result = fit(rows, settings, after_iteration, checkpoint)
-        self.adopt(result, opened)
+        self._adopt(result, opened)
         if result.state.stop_reason is StopReason.MAX_ITER and self.tol > 0 and self.max_iter > 0:
             warnings.warn(
                 f"the fit stopped after max_iter={self.max_iter} iterations, an estimated {result.state.gap:.1e} nats "
@@ -305,8 +298,8 @@ class GaussianMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
         (1, 24000)
         """
         opener = clone(self)
-        rows = opener.open_to_fit(X, sample_weight, columns=columns)
-        settings = opener.settings(rows)
+        rows = opener._open_to_fit(X, sample_weight, columns=columns)
+        settings = opener._settings(rows)
         projected = plan_fit(rows, [settings])
         return probe_speed(projected, rows, settings) if probe else projected
 
@@ -317,132 +310,28 @@ class GaussianMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
         self.fit(X, y, sample_weight, columns=columns)
         return self.predict(X, columns=columns)
 
-    # Evaluating
+    # What other modules of the package ask
 
-    def predict(self, X: Any, *, columns: Sequence[str] | None = None) -> Result:
-        """Return the most probable component of each row.
-
-        Parameters
-        ----------
-        X : array-like, table, Dask collection, zarr.Array, str or path of shape (n_samples, n_features)
-            The rows.
-        columns : sequence of str, default=None
-            The features of a table. Where the fit had names they are taken by these, in any order and among others, and
-            need not be given; where a table has other names for all of them, give those in the order of the fit's.
-
-        Returns
-        -------
-        ndarray or dask.array.Array of shape (n_samples,), int64
-            A NumPy array for rows in memory, a lazy Dask array for others. With ``missing="drop"``, -1 where a value is
-            missing.
-        """
-        return self._predict(X, "labels", columns)
-
-    def predict_proba(self, X: Any, *, columns: Sequence[str] | None = None) -> Result:
-        """Return the probability of each component given each row, as `predict`.
-
-        Returns
-        -------
-        ndarray or dask.array.Array of shape (n_samples, n_components), float64
-        """
-        return self._predict(X, "proba", columns)
-
-    def score_samples(self, X: Any, *, columns: Sequence[str] | None = None) -> Result:
-        """Return the log-density of each row in nats, as `predict`.
-
-        Returns
-        -------
-        ndarray or dask.array.Array of shape (n_samples,), float64
-        """
-        return self._predict(X, "log_density", columns)
-
-    def score(
-        self, X: Any, y: None = None, sample_weight: Any = None, *, columns: Sequence[str] | None = None
-    ) -> float:
-        """Return the mean log-likelihood per row, in nats; reads the rows once."""
-        return self.log_likelihood(X, sample_weight, columns=columns).mean
-
-    def aic(self, X: Any, sample_weight: Any = None, *, columns: Sequence[str] | None = None) -> float:
-        """Return Akaike's information criterion of the mixture on the rows; the lower the better."""
-        return (
-            -2.0 * self.log_likelihood(X, sample_weight, columns=columns).total + 2.0 * self.parameters().n_parameters
-        )
-
-    def bic(self, X: Any, sample_weight: Any = None, *, columns: Sequence[str] | None = None) -> float:
-        """Return the Bayesian information criterion of the mixture on the rows; the lower the better."""
-        found = self.log_likelihood(X, sample_weight, columns=columns)
-        return -2.0 * found.total + self.parameters().n_parameters * float(np.log(found.sum_weight))
-
-    def sample(self, n_samples: Any = 1) -> tuple[Floats, Integers]:
-        """Draw rows from the mixture.
-
-        Returns
-        -------
-        X : ndarray of shape (n_samples, n_features), float64
-            Grouped by component.
-        y : ndarray of shape (n_samples,), int64
-            The component of each.
-        """
-        parameters = self.parameters()
-        if not isinstance(n_samples, numbers.Integral) or n_samples < 1:
-            raise InputError(
-                f"Invalid value for 'n_samples': {n_samples!r}. The sampling requires at least one sample."
-            )
-        rng = check_random_state(self.random_state)
-        counts = rng.multinomial(n_samples, parameters.weights / parameters.weights.sum())
-        lower = np.linalg.cholesky(parameters.full_covariances())
-        x = np.concatenate(
-            [
-                mean + rng.standard_normal((count, parameters.n_features)) @ factor.T
-                for mean, factor, count in zip(parameters.means, lower, counts, strict=True)
-            ]
-        )
-        return x, np.repeat(np.arange(parameters.n_components), counts)
-
-    # For what stands beside the estimator: files, plots, the command line
-
-    def parameters(self) -> MixtureParameters:
-        """Return the fitted parameters as one value."""
-        check_is_fitted(self)
-        return MixtureParameters(
-            self.fitted_as()[0], self.weights_, self.means_, self.covariances_, self.precisions_cholesky_
-        )
-
-    def log_likelihood(
-        self, X: Any, sample_weight: Any = None, *, columns: Sequence[str] | None = None
-    ) -> LogLikelihood:
-        """Sum up the log-likelihood of rows of any kind and their weights; reads the rows once."""
-        check_is_fitted(self)
-        rows = self._rows(X, sample_weight=sample_weight, columns=columns, reset=False)
-        return log_likelihood(rows, self.parameters(), missing=self.missing)
-
-    def open(self, X: Any, *, columns: Sequence[str] | None = None) -> Rows:
-        """Open rows of any kind to evaluate the fitted mixture at, and check them against those of the fit."""
-        check_is_fitted(self)
-        return self._rows(X, sample_weight=None, columns=columns, reset=False)
-
-    def open_to_fit(self, X: Any, sample_weight: Any = None, *, columns: Sequence[str] | None = None) -> Rows:
+    def _open_to_fit(self, X: Any, sample_weight: Any = None, *, columns: Sequence[str] | None = None) -> Rows:
         """Open rows of any kind for a fit, and take over the names of their features; `adopt` passes them on."""
         self._check_parameters()
         rows = self._rows(X, sample_weight=sample_weight, columns=columns, reset=True)
         self._source_places = find_places(X, sample_weight)
         return rows
 
-    def places_in_use(self) -> tuple[InUse, ...]:
-        """Return where that is which nothing should be written over: the rows of the fit, a checkpoint, a file."""
-        return (
-            InUse("the rows of the fit", getattr(self, "_source_places", ())),
-            InUse("the checkpoint", find_places(self.checkpoint)),
-            InUse("the file of the model", getattr(self, "_file_places", ())),
-        )
-
-    def settings(self, rows: Rows) -> Settings:
+    def _settings(self, rows: Rows) -> Settings:
         """Check the parameters, and turn them into what a fit to some rows goes by."""
         self._check_parameters()
         given: tuple[Any, Any, Any] = (self.weights_init, self.means_init, self.precisions_init)
         n_components = self.n_components
         if self.warm_start and hasattr(self, "means_"):
-            self._check_warm_start(rows)
+            check_warm_start(
+                self._parameters(),
+                self._get_fitted_as()[1],
+                covariance_type=self.covariance_type,
+                n_components=n_components,
+                n_features=rows.n_features,
+            )
             given, n_components = (self.weights_, self.means_, self.precisions_), len(self.weights_)
         return Settings(
             n_components=n_components,
@@ -461,11 +350,7 @@ class GaussianMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
             seed_given=isinstance(self.random_state, numbers.Integral),
         )
 
-    def fitted_as(self) -> tuple[str, int]:
-        """Return the family of the fit, and the components it was asked for: those of the next may have been set."""
-        return getattr(self, "_fitted_as", (self.covariance_type, self.n_components))
-
-    def adopt(self, result: FitResult, opened: GaussianMixture) -> None:
+    def _adopt(self, result: FitResult, opened: GaussianMixture) -> None:
         """Take over the result of a fit to rows that `opened` has opened."""
         for name in ("n_features_in_", "feature_names_in_", "_schema", "_source_places"):
             if hasattr(opened, name):
@@ -488,8 +373,6 @@ class GaussianMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
         self.n_missing_ = result.n_missing
         self.fit_report_ = result.report
 
-    # Inner workings
-
     def _opened_checkpoint(
         self, rows: Rows, settings: Settings, places: tuple[Place, ...]
     ) -> AbstractContextManager[Checkpoint | None]:
@@ -500,128 +383,5 @@ class GaussianMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
             os.fspath(self.checkpoint), rows, settings.identity(), seed=settings.seed, resume=self.resume
         )
 
-    def _predict(self, X: Any, kind: str, columns: Sequence[str] | None) -> Result:
-        return predict(self.open(X, columns=columns), self.parameters(), kind, missing=self.missing)
-
-    def _fitted_schema(self) -> FeatureSchema:
-        names = getattr(self, "feature_names_in_", None)
-        known: FeatureSchema | None = getattr(self, "_schema", None)
-        return known or FeatureSchema(None if names is None else tuple(names))
-
-    def _rows(self, X: Any, *, sample_weight: Any, columns: Sequence[Any] | None, reset: bool) -> Rows:
-        """Open rows of any kind, and check them (`reset=False`) against those of the fit."""
-        memory_limit = parse_memory_limit(self.memory_limit)
-        X = fill_masked(unwrap(X))
-        if not is_table(X) and not is_stored(X):
-            X = self._as_array(X)
-        fitted = None if reset else self._fitted_schema()
-        rows = open_rows(X, sample_weight=sample_weight, columns=columns, fitted=fitted, memory_limit=memory_limit)
-        if fitted is None:
-            self.n_features_in_ = rows.n_features
-            self._take_schema(rows.schema)
-            return rows
-        by_place = None if columns is not None else fitted.taken_by_place(rows.schema, type(self).__name__)
-        if by_place is not None:
-            warnings.warn(by_place, UserWarning, stacklevel=4)
-        if rows.n_features != self.n_features_in_:
-            raise RowsError(
-                f"X has {rows.n_features} features, but {type(self).__name__} is expecting {self.n_features_in_} "
-                "features as input"
-            )
-        return rows
-
-    def _as_array(self, X: Any) -> npt.NDArray[Any]:
-        """Turn lists, arrays, anything that scikit-learn can, into an array of numbers."""
-        # Missing values are found by the pass.
-        options = {"estimator": self, "input_name": "X", "ensure_all_finite": False}
-        array: npt.NDArray[Any] = check_array(X, dtype=None, **options)
-        if array.dtype.kind in "mM":
-            since = "X" if array.dtype.kind == "m" else "(X - np.datetime64('2000-01-01'))"
-            raise RowsError(
-                f"X has dtype {array.dtype}, which is time: convert it to numbers of a unit first, as in "
-                f"{since} / np.timedelta64(1, 'h') for hours"
-            )
-        if array.dtype.kind in "US":
-            raise RowsError(f"X has dtype {array.dtype}, which is text: convert it to numbers first, X.astype(float)")
-        if array.dtype.kind not in "fiub" or array.dtype.itemsize > 8:
-            array = check_array(X, dtype=np.float64, **options)
-        return array
-
-    def _take_schema(self, schema: FeatureSchema) -> None:
-        """Take over the names of columns: those of a fit, or of a model file."""
-        self._schema = schema
-        if schema.feature_names is not None:
-            # Names may be tuples: no array is made of those.
-            names = np.empty(len(schema.feature_names), dtype=object)
-            names[:] = schema.feature_names
-            self.feature_names_in_ = names
-        elif hasattr(self, "feature_names_in_"):
-            del self.feature_names_in_
-
-    def _check_warm_start(self, rows: Rows) -> None:
-        """Refuse to go on from a fit with other settings."""
-        covariance_type, n_components = self.fitted_as()
-        shape = FAMILIES[self.covariance_type].shape(*self.means_.shape)
-        if covariance_type != self.covariance_type or self.covariances_.shape != shape:
-            raise InputError(
-                f"warm_start=True, but covariance_type={self.covariance_type!r} is not that of the fit before, "
-                f"whose covariances have shape {self.covariances_.shape}: use warm_start=False"
-            )
-        if n_components != self.n_components:
-            raise InputError(
-                f"warm_start=True, but the fit before had n_components={n_components} and this one has "
-                f"{self.n_components}: use warm_start=False"
-            )
-        if self.means_.shape[1] != rows.n_features:
-            raise InputError(
-                f"warm_start=True, but the fit before had {self.means_.shape[1]} features and X has "
-                f"{rows.n_features}: use warm_start=False"
-            )
-
     def _check_parameters(self) -> None:
-        """Check the parameters' values; those that depend on the rows are checked when these are known."""
-        _check_integer("n_components", self.n_components, 1)
-        _check_integer("max_iter", self.max_iter, 0)
-        _check_integer("n_init", self.n_init, 1)
-        _check_integer("verbose", int(self.verbose), 0)
-        _check_integer("verbose_interval", self.verbose_interval, 1)
-        _check_option("covariance_type", self.covariance_type, tuple(FAMILIES))
-        _check_option("init_params", self.init_params, INIT_PARAMS)
-        _check_option("missing", self.missing, _MISSING)
-        _check_option("resume", self.resume, RESUME)
-        if self.resume == "must" and self.checkpoint is None:
-            raise InputError("resume='must' needs checkpoint=, the folder to go on from")
-        if not isinstance(self.accelerate, (bool, np.bool_)) and self.accelerate != "auto":
-            raise InputError(f"accelerate must be True, False or 'auto'; got {self.accelerate!r}")
-        if not isinstance(self.persist, (bool, np.bool_)) and self.persist != "auto":
-            raise InputError(f"persist must be True, False or 'auto'; got {self.persist!r}")
-        _check_not_negative("tol", self.tol)
-        if isinstance(self.reg_covar, str):
-            _check_option("reg_covar", self.reg_covar, ("auto",))
-        else:
-            _check_not_negative("reg_covar", self.reg_covar)
-        if self.callback is not None and not callable(self.callback):
-            raise InputError(f"callback must be callable or None, got {self.callback!r}")
-
-    def __sklearn_tags__(self) -> Any:
-        tags = super().__sklearn_tags__()
-        # Missing values are found by the pass that reads them, not when the rows are given.
-        tags.input_tags.allow_nan = self.missing == "drop"
-        return tags
-
-
-def _check_integer(name: str, value: Any, smallest: int) -> None:
-    is_integer = isinstance(value, numbers.Integral) and not isinstance(value, (bool, np.bool_))
-    if not is_integer or value < smallest:
-        raise InputError(f"{name} must be an integer of at least {smallest}, got {value!r}")
-
-
-def _check_not_negative(name: str, value: Any) -> None:
-    is_number = isinstance(value, numbers.Real) and not isinstance(value, (bool, np.bool_))
-    if not is_number or not 0 <= value < float("inf"):
-        raise InputError(f"{name} must be a finite number of at least 0, got {value!r}")
-
-
-def _check_option(name: str, value: Any, options: Sequence[str]) -> None:
-    if value not in options:
-        raise InputError(f"{name} must be one of {', '.join(map(repr, options))}; got {value!r}")
+        check_parameters(self.get_params(deep=False))

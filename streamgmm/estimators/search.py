@@ -14,19 +14,8 @@ import numpy as np
 from streamgmm.em.candidates import Candidate, best_candidate
 from streamgmm.estimators.gaussian_mixture import GaussianMixture
 from streamgmm.exceptions import InputError
+from streamgmm.fitting.parameters import PARAMETERS
 from streamgmm.fitting.selection import CRITERIA, Compared, select
-
-#: Parameters of `GaussianMixture` that mean nothing where many are fitted.
-_FOR_ONE = {
-    "weights_init",
-    "means_init",
-    "precisions_init",
-    "warm_start",
-    "callback",
-    "verbose_interval",
-    "checkpoint",
-    "resume",
-}
 
 
 @dataclass(frozen=True)
@@ -148,13 +137,13 @@ def search(
         raise InputError(f"held_out must be a share of the rows between 0 and 0.5, got {held_out!r}")
     if criterion == "held_out" and held_out == 0.0:
         raise InputError("criterion='held_out' needs rows that are held out: held_out=0.1")
-    unknown = sorted(set(parameters) - set(GaussianMixture().get_params(deep=False)))
+    unknown = sorted(set(parameters) - set(PARAMETERS))
     if unknown:
         raise InputError(
             f"search has no parameter {unknown[0]!r}; beside its own it takes those of GaussianMixture: "
-            f"{', '.join(GaussianMixture().get_params(deep=False))}"
+            f"{', '.join(PARAMETERS)}"
         )
-    not_for_many = sorted(_FOR_ONE & set(parameters))
+    not_for_many = sorted(name for name in parameters if not PARAMETERS[name].for_many)
     if not_for_many:
         raise InputError(
             f"search can't use {not_for_many[0]}, which is for a single mixture: leave it out, and give it to a "
@@ -163,14 +152,14 @@ def search(
     models = [GaussianMixture(size, covariance_type=family, **parameters) for family in families for size in sizes]
     if parameters.get("max_iter") == 0:
         raise InputError("search compares fits, and with max_iter=0 there are none: use max_iter=1 or more")
-    rows = models[0].open_to_fit(X, sample_weight, columns=columns)
-    settings = [model.settings(rows) for model in models]
+    rows = models[0]._open_to_fit(X, sample_weight, columns=columns)
+    settings = [model._settings(rows) for model in models]
     report = _report if models[0].verbose else None
     found = select(rows, settings, criterion, float(held_out), report)
     best = models[found.best]
     # Another one may have been asked for: the estimator says what it is.
     best.n_components = len(found.fit.parameters.weights)
-    best.adopt(found.fit, models[0])
+    best._adopt(found.fit, models[0])
     return SearchResult(found.compared, criterion, found.best, best)
 
 

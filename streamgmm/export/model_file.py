@@ -25,6 +25,7 @@ from streamgmm.em.convergence import StopReason
 from streamgmm.estimators.gaussian_mixture import GaussianMixture
 from streamgmm.exceptions import InputError, ModelFileError
 from streamgmm.execution.memory import parse_memory_limit
+from streamgmm.fitting.parameters import PARAMETERS
 from streamgmm.gaussian.consistency import check_consistent
 from streamgmm.gaussian.parameters import MixtureParameters
 from streamgmm.sources.schema import FeatureSchema, from_json, to_json
@@ -42,17 +43,6 @@ _KEY = "streamgmm"
 #: Says in another place that the header has a checksum: damage to its name alone must not do away with it.
 _HAS_CHECKSUM = "has_checksum"
 _ARRAYS = ("weights", "means", "covariances", "precisions_cholesky", "lower_bounds")
-#: Parameters that are arrays, code or places: they have done their work when a model is fitted.
-_NOT_SAVED = (
-    "weights_init",
-    "means_init",
-    "precisions_init",
-    "checkpoint",
-    "resume",
-    "persist",
-    "callback",
-    "random_state",
-)
 
 
 def save(model: GaussianMixture, path: str | os.PathLike[str]) -> None:
@@ -79,10 +69,10 @@ def save(model: GaussianMixture, path: str | os.PathLike[str]) -> None:
     check_is_fitted(model)
     path = os.fspath(path)
     # A model may take the place of its own file.
-    check_apart(path, *(used for used in model.places_in_use() if used.what != "the file of the model"))
+    check_apart(path, *(used for used in model._places_in_use() if used.what != "the file of the model"))
     check_output(path, overwrite=True, is_folder=False)
-    parameters = {name: value for name, value in model.get_params(deep=False).items() if name not in _NOT_SAVED}
-    parameters["covariance_type"], parameters["n_components"] = model.fitted_as()
+    parameters = {name: value for name, value in model.get_params(deep=False).items() if PARAMETERS[name].saved}
+    parameters["covariance_type"], parameters["n_components"] = model._get_fitted_as()
     random_state = model.random_state
     parameters["random_state"] = int(random_state) if isinstance(random_state, (int, np.integer)) else None
     schema = model._fitted_schema()
@@ -245,7 +235,7 @@ def _restored(header: dict[str, Any], arrays: dict[str, Any], path: str) -> Gaus
     try:
         _check_header(header)
         # Others are a later version's, or not for a file to say: a checkpoint's folder.
-        known = {*GaussianMixture().get_params(deep=False)} - {*_NOT_SAVED} | {"random_state"}
+        known = {name for name, parameter in PARAMETERS.items() if parameter.saved}
         model = GaussianMixture(**{name: value for name, value in header["parameters"].items() if name in known})
         model._check_parameters()
         parse_memory_limit(model.memory_limit)

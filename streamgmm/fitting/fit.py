@@ -67,12 +67,12 @@ def fit(
     # The same number of threads for the driver's small products everywhere: the same bits.
     with one_blas_thread():
         began = time.perf_counter()
-        rows = place_rows(rows, [settings])
+        rows, plan = place_rows(rows, [settings])
         start = None if checkpoint is None else checkpoint.start
         if start is None:
             if checkpoint is not None and checkpoint.seed is not None:
                 settings = replace(settings, seed=checkpoint.seed)
-            prepared = prepare(rows, [settings], None if checkpoint is None else checkpoint.parts)
+            prepared = prepare(rows, [settings], plan.sample_rows, None if checkpoint is None else checkpoint.parts)
             if checkpoint is not None:
                 checkpoint.keep_start(prepared.as_start(settings.seed))
         else:

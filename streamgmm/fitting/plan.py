@@ -110,8 +110,8 @@ class Plan:
         Of the statistics of all models that share a reading.
     leaving_bytes : int
         Of what leaves a task: those statistics and the rows that are least likely, or the first reading's covariance.
-    sample_bytes : int
-        Of the rows of the sample.
+    sample_rows, sample_bytes : int
+        Rows that the sample may have, and their bytes.
     machine : Machine
     worker_bytes : int
         Projected resident bytes of a worker, at most.
@@ -140,6 +140,7 @@ class Plan:
     piece_bytes: int
     statistics_bytes: int
     leaving_bytes: int
+    sample_rows: int
     sample_bytes: int
     machine: Machine
     kept: bool
@@ -327,6 +328,7 @@ def project(
         rows.piece_bytes,
         statistics_bytes,
         leaving_bytes,
+        sample_rows,
         sample_bytes,
         machine,
         kept,

@@ -195,8 +195,10 @@ def check_version(rows: Rows, version: str | None) -> None:
         )
 
 
-def prepare(rows: Rows, candidates: Sequence[Settings], parts_of: PartsOf | None = None) -> Preparation:
-    """Read all rows once, for one fit or for several.
+def prepare(
+    rows: Rows, candidates: Sequence[Settings], sample_rows: int, parts_of: PartsOf | None = None
+) -> Preparation:
+    """Read all rows once, for one fit or for several; draw a sample of so many.
 
     Raises
     ------
@@ -208,7 +210,7 @@ def prepare(rows: Rows, candidates: Sequence[Settings], parts_of: PartsOf | None
     n_components = max(candidate.n_components for candidate in candidates)
     surveyed, cost = survey_rows(
         rows,
-        sample_size=sample_size(rows, candidates),
+        sample_size=sample_rows,
         seed=one.seed,
         full_scatter=any(candidate.covariance_type in ("full", "tied") for candidate in candidates),
         missing=one.missing,

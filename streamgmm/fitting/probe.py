@@ -56,8 +56,8 @@ def plan_fit(rows: Rows, candidates: Sequence[Settings]) -> Plan:
     )
 
 
-def place_rows(rows: Rows, candidates: Sequence[Settings]) -> Rows:
-    """Refuse rows that can't be fitted to here; return them as they are to be read: each time, or once.
+def place_rows(rows: Rows, candidates: Sequence[Settings]) -> tuple[Rows, Plan]:
+    """Refuse rows that can't be fitted to here; return them as they are to be read, each time or once, and the plan.
 
     Raises
     ------
@@ -66,7 +66,7 @@ def place_rows(rows: Rows, candidates: Sequence[Settings]) -> Rows:
     """
     projected = plan_fit(rows, candidates)
     projected.check()
-    return PersistedRows(rows) if projected.kept else rows
+    return (PersistedRows(rows) if projected.kept else rows), projected
 
 
 def machine_now(rows: Rows) -> Machine:

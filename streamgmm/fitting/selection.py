@@ -128,8 +128,8 @@ def _select(
     callback: Callable[[Sequence[Candidate]], None] | None,
 ) -> Selection:
     began = time.perf_counter()
-    rows = place_rows(rows, candidates)
-    prepared = prepare(rows, candidates)
+    rows, plan = place_rows(rows, candidates)
+    prepared = prepare(rows, candidates, plan.sample_rows)
     if criterion == "held_out":
         check_enough_held_out(rows.description, prepared.surveyed.sum_weight, share)
     split = Split.chosen(share, candidates[0].seed, prepared.sample, complete=prepared.complete)

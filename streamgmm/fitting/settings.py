@@ -8,10 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from streamgmm.fitting.parameters import PARAMETERS
 from streamgmm.initialization.seeding import GivenStart
-
-#: Settings that may change from run to run: how long a fit goes on, and where its rows are, is no part of what it is.
-_FREE = ("max_iter", "persist")
 
 
 @dataclass(frozen=True)
@@ -51,6 +49,6 @@ class Settings:
                 described["given start"] = digests
             elif name == "seed":
                 described["random_state"] = value if self.seed_given else None
-            elif name not in (*_FREE, "seed_given"):
+            elif name != "seed_given" and PARAMETERS[name].identifies:
                 described[name] = value.item() if isinstance(value, np.generic) else value
         return described

@@ -50,7 +50,7 @@ class SampleSearch:
     covariance_type : str
     n_components : int
     init_params : str
-        One of `INIT_PARAMS`.
+        "sample", or how a seed is made.
     rows : RowsInMemory
         The sample; any number of its first rows are one too.
     measure : Whitening

@@ -17,9 +17,6 @@ from streamgmm.gaussian.precision import Kernel
 from streamgmm.gaussian.whitening import Whitening
 from streamgmm.typing import Floats, Integers
 
-#: The names of the starts: ours (`fitting.sample_start`), and scikit-learn's.
-INIT_PARAMS = ("sample", "k-means++", "kmeans", "random", "random_from_data")
-
 
 @dataclass(frozen=True)
 class GivenStart:

@@ -35,7 +35,7 @@ def save_patch_components(
         from matplotlib.figure import Figure
     except ImportError:
         raise InputError("drawing needs matplotlib: pip install 'streamgmm[plot]'") from None
-    parameters = model.parameters()
+    parameters = model._parameters()
     if patch_shape[0] * patch_shape[1] != parameters.n_features:
         raise InputError(f"a patch of shape {patch_shape} does not have {parameters.n_features} pixels")
     order = np.argsort(-parameters.weights, kind="stable")

@@ -94,10 +94,10 @@ def write_predictions(
     """
     if kind not in KINDS:
         raise InputError(f"kind must be one of {', '.join(map(repr, KINDS))}; got {kind!r}")
-    parameters = model.parameters()
-    check_apart(output, InUse("the rows", find_places(source)), *model.places_in_use())
+    parameters = model._parameters()
+    check_apart(output, InUse("the rows", find_places(source)), *model._places_in_use())
     check_result_place(output, overwrite=overwrite)
-    rows = model.open(source, columns=columns)
+    rows = model._open(source, columns=columns)
     if not isinstance(rows, RandomAccessRows) or rows.n_rows is None:
         raise InputError("source is a Dask collection: model.predict(source) gives a lazy Dask array to write")
     n_columns = count_columns(kind, parameters)

@@ -161,8 +161,8 @@ def main() -> None:
             model.fit(path)
             seconds = time.perf_counter() - began
             passes = model.fit_report_.n_passes
-            whitening = model.parameters().own_whitening()
-            models = [PassModel(model.parameters().whiten(whitening), whitening, kernel) for kernel in Kernel][:2]
+            whitening = model._parameters().own_whitening()
+            models = [PassModel(model._parameters().whiten(whitening), whitening, kernel) for kernel in Kernel][:2]
             print(f"fit: {passes} passes in {seconds:.1f} s, {rows.n_rows * passes / seconds:,.0f} rows/s, "
                   f"{size * passes / seconds / 1e9:.2f} GB/s")  # fmt: skip
             read = median_of(lambda: run_pass(rows, only_read, None, small=True))

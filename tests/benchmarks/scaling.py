@@ -70,8 +70,8 @@ def workers(folder: str, gigabytes: float) -> None:
     for kind in ("zarr", "parquet"):
         path = store_of(folder, gigabytes, kind)
         model = GaussianMixture(16, random_state=0, max_iter=1, tol=0, memory_limit="1GB").fit(path)
-        whitening = model.parameters().own_whitening()
-        one = PassModel(model.parameters().whiten(whitening), whitening, Kernel.FLOAT32)
+        whitening = model._parameters().own_whitening()
+        one = PassModel(model._parameters().whiten(whitening), whitening, Kernel.FLOAT32)
         rows = open_rows(path)
         ratios = []
         # In turns: how fast a machine is that others use too changes within a minute.

@@ -36,9 +36,9 @@ def a_problem(x, **changed):
     x = x.astype(np.float32)
     model = GaussianMixture(2, random_state=0).fit(x)
     rows = open_rows(x)
-    prepared = prepare(rows, [model.settings(rows)])
-    problem = replace(prepared.problem(model.settings(rows)), **changed)
-    return problem, start_state(model.parameters().whiten(problem.whitening)), prepared.sample.read
+    prepared = prepare(rows, [model._settings(rows)], len(x))
+    problem = replace(prepared.problem(model._settings(rows)), **changed)
+    return problem, start_state(model._parameters().whiten(problem.whitening)), prepared.sample.read
 
 
 @pytest.mark.parametrize("accelerate", ["auto", False])

@@ -179,7 +179,7 @@ def test_tight_clusters_come_out_right(covariance_type, width, all_tight, rng):
         variances[:] = variances.mean(axis=0)
     elif covariance_type == "spherical":
         variances[:] = variances.mean(axis=1, keepdims=True)
-    found = np.diagonal(model.parameters().full_covariances(), axis1=1, axis2=2)
+    found = np.diagonal(model._parameters().full_covariances(), axis1=1, axis2=2)
     # The rows themselves are rounded, to 1e-8 of the smallest width.
     np.testing.assert_allclose(found, variances, rtol=1e-6)
     if width == 1e-7 and (all_tight or covariance_type != "tied"):
@@ -215,7 +215,7 @@ def test_a_gain_that_may_be_rounding_ends_a_fit(gain, reason, rng):
         whitening, PenalizedMStep.automatic(FAMILIES["full"], whitening, len(x)), np.full(2, 5.0), False, x, 0
     )
     model = GaussianMixture(2, means_init=[[0.0, 0.0], [40.0, 40.0]], random_state=0).fit(x)
-    begun = start_state(model.parameters().whiten(whitening))
+    begun = start_state(model._parameters().whiten(whitening))
     state = run_em(problem, begun, RowsInMemory(x, np.ones(len(x))).read, PlainEM(), tol=0.0, max_iter=1)
     state = replace(state, stop_reason=None, gap=float("inf"), best=replace(state.best, gain=gain))
     assert apply_stopping_rules(problem, state, tol=1e-6, max_iter=10).stop_reason is reason

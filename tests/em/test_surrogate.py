@@ -30,7 +30,7 @@ def setting(covariance_type, rng):
     )
     everything = RowsInMemory(x, np.ones(len(x)))
     model = GaussianMixture(4, covariance_type=covariance_type, random_state=0, tol=1e-3).fit(x[:500])
-    return everything, everything.first(2000), problem, model.parameters().whiten(whitening)
+    return everything, everything.first(2000), problem, model._parameters().whiten(whitening)
 
 
 def one_step(problem, rows, parameters):
@@ -114,7 +114,7 @@ def test_where_it_has_no_maximum_it_is_damped(rng):
     )
     everything = RowsInMemory(x, np.ones(len(x)))
     model = GaussianMixture(3, random_state=0, tol=1e-4).fit(x[:2000])
-    step = one_step(problem, everything, model.parameters().whiten(whitening))
+    step = one_step(problem, everything, model._parameters().whiten(whitening))
     surrogate = Surrogate(everything.first(500), 500, 20_000, 1e-6)
     proposal = surrogate.propose(problem, start_state(step.parameters), step)
     assert proposal.label == "surrogate"

@@ -63,7 +63,7 @@ def test_sample_has_the_mixtures_moments(model):
     drawn, labels = model.sample(60_000)
     assert drawn.shape == (60_000, 3)
     np.testing.assert_allclose(np.bincount(labels, minlength=3) / 60_000, model.weights_, atol=0.01)
-    for k, covariance in enumerate(model.parameters().full_covariances()):
+    for k, covariance in enumerate(model._parameters().full_covariances()):
         rows = drawn[labels == k]
         scale = np.sqrt(np.diag(covariance))
         np.testing.assert_allclose((rows.mean(axis=0) - model.means_[k]) / scale, 0.0, atol=0.05)

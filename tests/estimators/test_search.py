@@ -48,7 +48,7 @@ def test_criteria_are_those_of_scikit_learn(rows):
     """Without held-out rows a candidate's figures are those of the same mixture under the textbook formulas."""
     found = search(rows, [3], held_out=0.0, random_state=0, tol=1e-9)
     one, model = found.candidates[0], found.best
-    assert one.n_parameters == model.parameters().n_parameters
+    assert one.n_parameters == model._parameters().n_parameters
     assert one.log_likelihood == pytest.approx(model.score(rows), abs=1e-4)
     assert one.bic == pytest.approx(model.bic(rows), abs=1.0)
     assert one.aic == pytest.approx(model.aic(rows), abs=1.0)

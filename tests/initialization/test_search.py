@@ -186,7 +186,7 @@ def test_the_start_of_one_restart_is_among_those_of_many(init_params, x):
     def starts(n_init):
         model = GaussianMixture(3, init_params=init_params, n_init=n_init, random_state=4)
         rows = open_rows(x)
-        settings = model.settings(rows)
+        settings = model._settings(rows)
         prepared = prepare(rows, [settings])
         return find_starts(prepared.search(prepared.problem(settings), settings, prepared.sample))
 

@@ -26,7 +26,7 @@ def places(rng, deviations, n_each=200):
 
 def deviations_of(model):
     """Standard deviations of each component's features, the components in the order of their means."""
-    variances = np.diagonal(model.parameters().full_covariances(), axis1=1, axis2=2)
+    variances = np.diagonal(model._parameters().full_covariances(), axis1=1, axis2=2)
     return np.sqrt(variances)[np.argsort(model.means_[:, 0])]
 
 

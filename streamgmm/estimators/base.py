@@ -1,0 +1,214 @@
+"""What every fitted mixture can do: open rows, check them against those of the fit, evaluate them."""
+
+from __future__ import annotations
+
+import numbers
+import os
+import warnings
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+from sklearn.base import BaseEstimator, DensityMixin
+from sklearn.utils import check_random_state
+from sklearn.utils.validation import check_is_fitted
+
+from streamgmm.estimators.validation import as_array
+from streamgmm.exceptions import InputError, RowsError
+from streamgmm.execution.memory import parse_memory_limit
+from streamgmm.gaussian.parameters import MixtureParameters
+from streamgmm.predict.evaluate import LogLikelihood, log_likelihood, predict
+from streamgmm.sources.base import Rows
+from streamgmm.sources.open import is_stored, is_table, open_rows
+from streamgmm.sources.schema import FeatureSchema
+from streamgmm.sources.unwrapping import fill_masked, unwrap
+from streamgmm.storage.places import InUse, find_places
+from streamgmm.typing import Floats, Integers
+
+if TYPE_CHECKING:
+    import dask.array as da
+
+    Result: TypeAlias = npt.NDArray[Any] | da.Array
+
+
+class BaseMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
+    """A fitted mixture, and the schema of the rows that it was fitted to.
+
+    Who fits sets `weights_`, `means_`, `covariances_`, `precisions_cholesky_` and `n_features_in_`.
+    """
+
+    missing: str
+    memory_limit: int | str | None
+    random_state: int | np.random.RandomState | None
+    checkpoint: str | os.PathLike[str] | None
+    covariance_type: str
+    n_components: int
+    weights_: Floats
+    means_: Floats
+    covariances_: Floats
+    precisions_cholesky_: Floats
+    n_features_in_: int
+
+    def predict(self, X: Any, *, columns: Sequence[str] | None = None) -> Result:
+        """Return the most probable component of each row.
+
+        Parameters
+        ----------
+        X : array-like, table, Dask collection, zarr.Array, str or path of shape (n_samples, n_features)
+            The rows.
+        columns : sequence of str, default=None
+            The features of a table. Where the fit had names they are taken by these, in any order and among others, and
+            need not be given; where a table has other names for all of them, give those in the order of the fit's.
+
+        Returns
+        -------
+        ndarray or dask.array.Array of shape (n_samples,), int64
+            A NumPy array for rows in memory, a lazy Dask array for others. With ``missing="drop"``, -1 where a value is
+            missing.
+        """
+        return self._predict(X, "labels", columns)
+
+    def predict_proba(self, X: Any, *, columns: Sequence[str] | None = None) -> Result:
+        """Return the probability of each component given each row, as `predict`.
+
+        Returns
+        -------
+        ndarray or dask.array.Array of shape (n_samples, n_components), float64
+        """
+        return self._predict(X, "proba", columns)
+
+    def score_samples(self, X: Any, *, columns: Sequence[str] | None = None) -> Result:
+        """Return the log-density of each row in nats, as `predict`.
+
+        Returns
+        -------
+        ndarray or dask.array.Array of shape (n_samples,), float64
+        """
+        return self._predict(X, "log_density", columns)
+
+    def score(
+        self, X: Any, y: None = None, sample_weight: Any = None, *, columns: Sequence[str] | None = None
+    ) -> float:
+        """Return the mean log-likelihood per row, in nats; reads the rows once."""
+        return self._log_likelihood(X, sample_weight, columns=columns).mean
+
+    def aic(self, X: Any, sample_weight: Any = None, *, columns: Sequence[str] | None = None) -> float:
+        """Return Akaike's information criterion of the mixture on the rows; the lower the better."""
+        return (
+            -2.0 * self._log_likelihood(X, sample_weight, columns=columns).total + 2.0 * self._parameters().n_parameters
+        )
+
+    def bic(self, X: Any, sample_weight: Any = None, *, columns: Sequence[str] | None = None) -> float:
+        """Return the Bayesian information criterion of the mixture on the rows; the lower the better."""
+        found = self._log_likelihood(X, sample_weight, columns=columns)
+        return -2.0 * found.total + self._parameters().n_parameters * float(np.log(found.sum_weight))
+
+    def sample(self, n_samples: Any = 1) -> tuple[Floats, Integers]:
+        """Draw rows from the mixture.
+
+        Returns
+        -------
+        X : ndarray of shape (n_samples, n_features), float64
+            Grouped by component.
+        y : ndarray of shape (n_samples,), int64
+            The component of each.
+        """
+        parameters = self._parameters()
+        if not isinstance(n_samples, numbers.Integral) or n_samples < 1:
+            raise InputError(
+                f"Invalid value for 'n_samples': {n_samples!r}. The sampling requires at least one sample."
+            )
+        rng = check_random_state(self.random_state)
+        counts = rng.multinomial(n_samples, parameters.weights / parameters.weights.sum())
+        lower = np.linalg.cholesky(parameters.full_covariances())
+        x = np.concatenate(
+            [
+                mean + rng.standard_normal((count, parameters.n_features)) @ factor.T
+                for mean, factor, count in zip(parameters.means, lower, counts, strict=True)
+            ]
+        )
+        return x, np.repeat(np.arange(parameters.n_components), counts)
+
+    # What other modules of the package ask
+
+    def _parameters(self) -> MixtureParameters:
+        """Return the fitted parameters as one value."""
+        check_is_fitted(self)
+        return MixtureParameters(
+            self._get_fitted_as()[0], self.weights_, self.means_, self.covariances_, self.precisions_cholesky_
+        )
+
+    def _get_fitted_as(self) -> tuple[str, int]:
+        """Return the family of the fit, and the components it was asked for: those of the next may have been set."""
+        return getattr(self, "_fitted_as", (self.covariance_type, self.n_components))
+
+    def _log_likelihood(
+        self, X: Any, sample_weight: Any = None, *, columns: Sequence[str] | None = None
+    ) -> LogLikelihood:
+        """Sum up the log-likelihood of rows of any kind and their weights; reads the rows once."""
+        check_is_fitted(self)
+        rows = self._rows(X, sample_weight=sample_weight, columns=columns, reset=False)
+        return log_likelihood(rows, self._parameters(), missing=self.missing)
+
+    def _open(self, X: Any, *, columns: Sequence[str] | None = None) -> Rows:
+        """Open rows of any kind to evaluate the fitted mixture at, and check them against those of the fit."""
+        check_is_fitted(self)
+        return self._rows(X, sample_weight=None, columns=columns, reset=False)
+
+    def _places_in_use(self) -> tuple[InUse, ...]:
+        """Return where that is which nothing should be written over: the rows of the fit, a checkpoint, a file."""
+        return (
+            InUse("the rows of the fit", getattr(self, "_source_places", ())),
+            InUse("the checkpoint", find_places(self.checkpoint)),
+            InUse("the file of the model", getattr(self, "_file_places", ())),
+        )
+
+    # Inner workings
+
+    def _predict(self, X: Any, kind: str, columns: Sequence[str] | None) -> Result:
+        return predict(self._open(X, columns=columns), self._parameters(), kind, missing=self.missing)
+
+    def _fitted_schema(self) -> FeatureSchema:
+        names = getattr(self, "feature_names_in_", None)
+        known: FeatureSchema | None = getattr(self, "_schema", None)
+        return known or FeatureSchema(None if names is None else tuple(names))
+
+    def _rows(self, X: Any, *, sample_weight: Any, columns: Sequence[Any] | None, reset: bool) -> Rows:
+        """Open rows of any kind, and check them (`reset=False`) against those of the fit."""
+        memory_limit = parse_memory_limit(self.memory_limit)
+        X = fill_masked(unwrap(X))
+        if not is_table(X) and not is_stored(X):
+            X = as_array(X, self)
+        fitted = None if reset else self._fitted_schema()
+        rows = open_rows(X, sample_weight=sample_weight, columns=columns, fitted=fitted, memory_limit=memory_limit)
+        if fitted is None:
+            self.n_features_in_ = rows.n_features
+            self._take_schema(rows.schema)
+            return rows
+        by_place = None if columns is not None else fitted.taken_by_place(rows.schema, type(self).__name__)
+        if by_place is not None:
+            warnings.warn(by_place, UserWarning, stacklevel=4)
+        if rows.n_features != self.n_features_in_:
+            raise RowsError(
+                f"X has {rows.n_features} features, but {type(self).__name__} is expecting {self.n_features_in_} "
+                "features as input"
+            )
+        return rows
+
+    def _take_schema(self, schema: FeatureSchema) -> None:
+        """Take over the names of columns: those of a fit, or of a model file."""
+        self._schema = schema
+        if schema.feature_names is not None:
+            # Names may be tuples: no array is made of those.
+            names = np.empty(len(schema.feature_names), dtype=object)
+            names[:] = schema.feature_names
+            self.feature_names_in_ = names
+        elif hasattr(self, "feature_names_in_"):
+            del self.feature_names_in_
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        # Missing values are found by the pass that reads them, not when the rows are given.
+        tags.input_tags.allow_nan = self.missing == "drop"
+        return tags
