@@ -77,3 +77,8 @@ def rng():
 @pytest.fixture
 def x(rng):
     return clusters(rng)
+
+
+@pytest.fixture
+def three_clusters(rng):
+    return np.concatenate([rng.normal(c, 1.0, (700, 2)) for c in ((12.0, 0.0), (-6.0, 6.0), (-6.0, -6.0))])

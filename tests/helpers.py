@@ -7,7 +7,6 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
-import pytest
 import zarr
 
 from streamgmm.em.anderson import Anderson
@@ -142,11 +141,6 @@ def a_bad_optimum(x, covariance_type):
     start = MixtureParameters.from_covariances(covariance_type, np.full(3, 1 / 3), z, covariances)
     state, rows = fitted(problem, x, start)
     return problem, state, rows
-
-
-@pytest.fixture
-def three_clusters(rng):
-    return np.concatenate([rng.normal(c, 1.0, (700, 2)) for c in ((12.0, 0.0), (-6.0, 6.0), (-6.0, -6.0))])
 
 
 def limit(n_sample, n_features):

@@ -1,10 +1,12 @@
-"""The public surface: names, examples that run, imports that cost nothing, one direction of imports."""
+"""The public surface: names, examples that run, imports that cost nothing; the house: its order and its sizes."""
 
 import doctest
 import importlib
 import pkgutil
 import subprocess
 import sys
+from collections import Counter
+from pathlib import Path
 
 import pytest
 
@@ -63,3 +65,37 @@ def test_errors_of_workers_arrive_as_what_they_are(error):
     found = loads(message["exception"].data)
     assert type(found) is error
     assert str(found) == "what happened"
+
+
+def test_every_error_and_warning_can_be_imported_from_the_root():
+    assert {error.__name__ for error in ERRORS} <= set(streamgmm.__all__)
+
+
+PACKAGE = Path(streamgmm.__file__).parent
+FILES = {path.relative_to(PACKAGE): path.read_text().count("\n") for path in PACKAGE.rglob("*.py")}
+
+
+def test_no_file_is_longer_than_400_lines():
+    assert {str(path): n for path, n in FILES.items() if n > 400} == {}
+
+
+def test_no_room_has_more_than_a_fifth_of_the_code():
+    lines = Counter()
+    for path, n in FILES.items():
+        lines[path.parts[0]] += n
+    total = sum(lines.values())
+    assert {room: f"{n / total:.1%}" for room, n in lines.items() if n > 0.2 * total} == {}
+
+
+def test_imports_run_one_way():
+    """The order of the rooms in pyproject.toml: none imports one above it, and there is no circle."""
+    importlinter = pytest.importorskip("importlinter.cli")
+    repository = PACKAGE.parent
+    if not (repository / "pyproject.toml").exists():
+        pytest.skip("not in the repository")
+    done = subprocess.run(
+        [sys.executable, "-c", "import sys; from importlinter.cli import lint_imports; sys.exit(lint_imports())"],
+        capture_output=True, text=True, cwd=repository, timeout=120,
+    )  # fmt: skip
+    assert importlinter
+    assert done.returncode == 0, done.stdout

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 import numpy as np
 
 from streamgmm.em.state import State
+from streamgmm.fitting.listener import Listener, Silence
 
 
 @contextmanager
-def report_progress(verbose: int, verbose_interval: int, max_iter: int) -> Iterator[Callable[[State], None]]:
-    """Give a function that is called after every iteration.
+def report_progress(verbose: int, verbose_interval: int) -> Iterator[Listener]:
+    """Give what hears how a fit comes along, and says so.
 
     Parameters
     ----------
@@ -22,56 +23,81 @@ def report_progress(verbose: int, verbose_interval: int, max_iter: int) -> Itera
         0 for silence, 1 for a progress bar on a terminal and lines elsewhere, 2 for lines everywhere.
     verbose_interval : int
         Iterations between lines.
-    max_iter : int
-        Where the bar ends.
     """
     if not verbose:
-        yield lambda state: None
+        yield Silence()
     elif verbose == 1 and sys.stderr.isatty():
-        with _bar(max_iter) as update:
-            yield update
+        with _show_bar() as bar:
+            yield bar
     else:
-        yield _lines(verbose_interval)
+        yield Lines(verbose_interval)
 
 
-def describe(state: State) -> str:
-    """Say in one line where a fit stands."""
-    gap = f"{state.gap:.1e}" if np.isfinite(state.gap) else "?"
-    return (
-        f"log-likelihood {state.lower_bounds[-1]:.6f} nats/row, gap {gap}, smallest component "
-        f"{state.parameters.weights.min():.2%}, {state.kernels[-1].value}"
-    )
+def describe_gap(state: State) -> str:
+    """Say how far the optimum is."""
+    return f"{state.gap:.0e} to go" if np.isfinite(state.gap) else "no rate yet"
 
 
-def _lines(interval: int) -> Callable[[State], None]:
-    began = time.perf_counter()
+class Lines:
+    """Says a line in so many iterations, and one at the end."""
 
-    def report(state: State) -> None:
-        if state.n_iter % interval == 0 or state.stop_reason is not None:
-            seconds = time.perf_counter() - began
-            print(f"iteration {state.n_iter}: {describe(state)}, {seconds:.1f} s", file=sys.stderr)
+    def __init__(self, interval: int) -> None:
+        self._interval = interval
+        self._began = time.perf_counter()
+
+    def begin(self, phase: str) -> None:
+        """Nothing is said of a phase: its iterations, or what follows, will be."""
+
+    def update(self, state: State) -> None:
+        """Say where the fit stands."""
+        if state.n_iter % self._interval == 0 or state.stop_reason is not None:
+            print(
+                f"iteration {state.n_iter}: log-likelihood {state.lower_bounds[-1]:.6f} nats/row, "
+                f"{describe_gap(state)}, smallest component {state.parameters.weights.min():.2%}, "
+                f"{state.kernels[-1].value}, {time.perf_counter() - self._began:.1f} s",
+                file=sys.stderr,
+            )
         if state.stop_reason is not None:
             print(f"stopped after {state.n_iter} iterations: {state.stop_reason.value}", file=sys.stderr)
 
-    return report
+
+class Bar:
+    """Shows the phase, the iteration and the log-likelihood in one line that fits into 80 columns."""
+
+    def __init__(self) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+        self.progress = Progress(
+            SpinnerColumn(),
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=12),
+            TextColumn("{task.fields[stand]}"),
+            TimeElapsedColumn(),
+            console=Console(stderr=True),
+        )
+        # How many iterations there will be nobody knows: the bar pulses.
+        self._task = self.progress.add_task("opening", total=None, stand="")
+
+    def begin(self, phase: str) -> None:
+        """Show the phase."""
+        self.progress.update(self._task, description=phase, refresh=True)
+
+    def update(self, state: State) -> None:
+        """Show where the fit stands; a full bar at the end."""
+        stand = f"{state.lower_bounds[-1]:.4f} nats/row, {describe_gap(state)}"
+        ended = state.stop_reason is not None
+        self.progress.update(
+            self._task,
+            description=f"iteration {state.n_iter}",
+            stand=stand,
+            total=1 if ended else None,
+            completed=1 if ended else 0,
+        )
 
 
 @contextmanager
-def _bar(max_iter: int) -> Iterator[Callable[[State], None]]:
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
-
-    columns = (
-        TextColumn("pass {task.completed}/{task.total}"),
-        BarColumn(),
-        TimeElapsedColumn(),
-        TextColumn("{task.description}"),
-    )
-    with Progress(*columns, console=Console(stderr=True)) as progress:
-        task = progress.add_task("first pass", total=max_iter)
-
-        def update(state: State) -> None:
-            total = state.n_iter if state.stop_reason is not None else max_iter
-            progress.update(task, completed=state.n_iter, total=total, description=describe(state))
-
-        yield update
+def _show_bar() -> Iterator[Bar]:
+    bar = Bar()
+    with bar.progress:
+        yield bar

@@ -90,7 +90,7 @@ def guided_groups(numbers: Sequence[int], n_threads: int) -> list[tuple[int, ...
 
     Examples
     --------
-    >>> [len(bundle) for bundle in guided(range(20), 2)]
+    >>> [len(group) for group in guided_groups(range(20), 2)]
     [4, 4, 3, 2, 1, 1, 1, 1, 1, 1, 1]
     """
     bundles = []

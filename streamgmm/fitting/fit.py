@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import count
 
@@ -19,6 +19,7 @@ from streamgmm.em.state import Problem, State
 from streamgmm.exceptions import ComponentWarning
 from streamgmm.execution.blas import one_blas_thread
 from streamgmm.execution.passes import PassCost
+from streamgmm.fitting.listener import Listener, Silence
 from streamgmm.fitting.prepare import Preparation, prepare
 from streamgmm.fitting.probe import place_rows
 from streamgmm.fitting.report import FitReport, make_report
@@ -54,7 +55,7 @@ class FitResult:
 def fit(
     rows: Rows,
     settings: Settings,
-    callback: Callable[[State], None] | None = None,
+    listener: Listener | None = None,
     checkpoint: Checkpoint | None = None,
 ) -> FitResult:
     """Fit a mixture to rows; go on from a checkpoint, and keep in it what the fit has come to, where one is given.
@@ -67,11 +68,13 @@ def fit(
     # The same number of threads for the driver's small products everywhere: the same bits.
     with one_blas_thread():
         began = time.perf_counter()
+        listener = Silence() if listener is None else listener
         rows, plan = place_rows(rows, [settings])
         start = None if checkpoint is None else checkpoint.start
         if start is None:
             if checkpoint is not None and checkpoint.seed is not None:
                 settings = replace(settings, seed=checkpoint.seed)
+            listener.begin("first pass")
             prepared = prepare(rows, [settings], plan.sample_rows, None if checkpoint is None else checkpoint.parts)
             if checkpoint is not None:
                 checkpoint.keep_start(prepared.as_start(settings.seed))
@@ -81,13 +84,15 @@ def fit(
             prepared = Preparation.from_start(start, rows, settings.missing)
         progress = None if checkpoint is None else checkpoint.progress
         if progress is None:
+            listener.begin("search on the sample")
             problem, starts = start_fit(prepared, settings, prepared.sample)
             progress = begin_progress(prepared, problem, starts)
             if checkpoint is not None:
                 checkpoint.keep_progress(progress)
         else:
             problem = prepared.problem(settings, progress.m_step)
-        return refine(prepared, problem, settings, progress, began, callback, checkpoint)
+        listener.begin("first iteration")
+        return refine(prepared, problem, settings, progress, began, listener, checkpoint)
 
 
 def begin_progress(prepared: Preparation, problem: Problem, starts: Sequence[MixtureParameters]) -> Progress:
@@ -102,7 +107,7 @@ def refine(
     settings: Settings,
     progress: Progress,
     began: float,
-    callback: Callable[[State], None] | None = None,
+    listener: Listener | None = None,
     checkpoint: Checkpoint | None = None,
 ) -> FitResult:
     """Run EM on all rows for one candidate or several, which share the readings; return the best.
@@ -116,10 +121,10 @@ def refine(
         Where to go on.
     began : float
         When the whole fit began, by `time.perf_counter`.
-    callback : callable, optional
-        Called after each reading, with the state of the best fit.
+    listener : Listener, optional
+        Hears of the best fit after each pass.
     checkpoint : Checkpoint, optional
-        Where to keep what the fit has come to, after each reading and before `callback`, and parts of each reading.
+        Where to keep what the fit has come to, after each pass and before `listener` hears of it, and parts of passes.
     """
     costs = list(progress.costs)
     accelerator = prepared.accelerator(settings, prepared.sample)
@@ -139,8 +144,8 @@ def refine(
                     problem.m_step,
                 )
             )
-        if callback is not None:
-            callback(best_candidate(fits).state)
+        if listener is not None:
+            listener.update(best_candidate(fits).state)
 
     fits = run_together(
         [Candidate.begin(problem, accelerator, _reopened(state, settings)) for state in progress.states],

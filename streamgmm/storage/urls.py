@@ -56,7 +56,7 @@ def build_url(place: str, opened: str, root: str) -> str:
 
     Examples
     --------
-    >>> url_of("/rows/part-0.parquet", "sftp://host/rows", "/rows")
+    >>> build_url("/rows/part-0.parquet", "sftp://host/rows", "/rows")
     'sftp://host/rows/part-0.parquet'
     """
     links = opened.split("::")

@@ -307,12 +307,12 @@ def test_what_is_damaged_is_left_out(store, what, damage, tmp_path):
     assert bits(mixture(checkpoint=folder, resume="must").fit(store), tmp_path) == expected
 
 
-def test_a_later_format_is_refused(store, tmp_path, monkeypatch):
-
-    monkeypatch.setattr("streamgmm.checkpoint.file.FORMAT_VERSION", 2)
+@pytest.mark.parametrize(("format_version", "message"), [(3, r"format 3.*upgrade"), (1, r"format 1.*earlier version")])
+def test_another_format_is_refused(format_version, message, store, tmp_path, monkeypatch):
+    monkeypatch.setattr("streamgmm.checkpoint.file.FORMAT_VERSION", format_version)
     left_after(store, tmp_path / "c", 1)
     monkeypatch.undo()
-    with pytest.raises(CheckpointError, match=r"format 2.*upgrade"):
+    with pytest.raises(CheckpointError, match=message):
         mixture(checkpoint=tmp_path / "c").fit(store)
 
 

@@ -190,7 +190,7 @@ def test_the_fewest_components_win_ties():
 
 
 def settings_of(n_components):
-    return GaussianMixture(n_components).settings(open_rows(np.zeros((10, 1))))
+    return GaussianMixture(n_components)._settings(open_rows(np.zeros((10, 1))))
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2])
@@ -215,7 +215,7 @@ def test_every_start_of_a_candidate_takes_part(seed, monkeypatch):
     rng = np.random.default_rng(seed)
     x = np.concatenate([rng.normal(c, 1, (100, 1)) for c in (0, 6, 12)])
     good = find_starts
-    monkeypatch.setattr(starts, "best_starts", lambda one: [poor(one, good), *good(one)])
+    monkeypatch.setattr(starts, "find_starts", lambda one: [poor(one, good), *good(one)])
     found = search(x, [3], held_out=0.0, random_state=0)
     alone = GaussianMixture(3, random_state=0).fit(x)
     assert found.candidates[0].log_likelihood == pytest.approx(alone.score(x), abs=1e-4)

@@ -198,7 +198,7 @@ def test_a_plan_looks_for_a_part_with_rows(x):
 @pytest.mark.parametrize("n_features", [50_000, 200_000])
 def test_many_features_are_projected_and_refused_with_the_numbers(n_features, covariance_type, monkeypatch):
     """By formulas alone, whether or not there is a memory limit; no array of the model's size is made for it."""
-    monkeypatch.setattr(planning, "memory_of_this_process", lambda: 8 * GB)
+    monkeypatch.setattr(planning, "get_process_memory", lambda: 8 * GB)
     rows = da.zeros((1000, n_features), chunks=(10, n_features))
     model = GaussianMixture(2, covariance_type=covariance_type)
     found = model.plan(rows, probe=covariance_type in ("full", "tied"))
@@ -242,7 +242,7 @@ def test_only_what_helps_is_recommended(store):
 def test_a_sample_has_room_for_a_row_of_each_component():
     """However wide rows are; under a limit the error says which would do."""
     rows = open_rows(da.zeros((1000, 400_000), chunks=(10, 400_000)), memory_limit=None)
-    settings = GaussianMixture(60, covariance_type="diag").settings(rows)
+    settings = GaussianMixture(60, covariance_type="diag")._settings(rows)
     assert sample_size(rows, [settings]) >= 60
     with pytest.raises(MemoryLimitError, match=f"to {8 * 60 * 8 * 400_002} bytes"):
         sample_size(rows, [replace(settings, memory_limit=10**9)])

@@ -14,14 +14,16 @@ from streamgmm.components.merge import rank_merges
 from streamgmm.components.relocate import relocate
 from streamgmm.em.iteration import start_state
 from streamgmm.em.passes import RowsInMemory
+from streamgmm.fitting import fit as fitting
 from streamgmm.fitting.prepare import prepare
 from streamgmm.gaussian.covariances import FAMILIES
 from streamgmm.gaussian.parameters import MixtureParameters
+from streamgmm.initialization import search as search_module
 from streamgmm.initialization.search import find_starts
 from streamgmm.initialization.survey import survey_rows
 from streamgmm.sources.open import open_rows
 from tests.benchmarks.datasets import falling_weights, mixture_rows
-from tests.helpers import a_bad_optimum, clusters, fitted, limit, problem_of
+from tests.helpers import a_bad_optimum, clusters, fitted, limit, problem_of, quiet_fit
 
 
 def hard(n_rows=20_000, **keywords):
@@ -133,14 +135,21 @@ def test_rows_that_fit_in_the_sample_are_read_once(x):
     assert few.lower_bound_ == pytest.approx(model.lower_bound_, abs=1e-5)
 
 
-def test_starts_that_the_sample_cannot_tell_apart_share_the_readings(rng):
-    """More components than clusters: several optima are about as good; all are tried, with one reading each time."""
+def test_starts_that_the_sample_cannot_tell_apart_share_the_passes(rng, monkeypatch):
+    """More components than clusters: several optima are about as good; all are tried, with one pass each time."""
     x = rng.normal(size=(6000, 2))
     model = GaussianMixture(3, n_init=3, init_params="random_from_data", random_state=0, memory_limit=limit(1500, 2))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        model.fit(x)
-    assert model.fit_report_.n_passes == 1 + len(model.fit_report_.iterations)
+    n_models = []
+    together = fitting.read_models
+    monkeypatch.setattr(
+        fitting,
+        "read_models",
+        lambda rows, models, parts: (n_models.append(len(models)), together(rows, models, parts))[1],
+    )
+    quiet_fit(model, x)
+    assert n_models[0] > 1
+    # One pass for all of them, and one for the survey.
+    assert model.fit_report_.n_passes == 1 + len(n_models)
 
 
 def test_where_few_values_stand_for_many_rows_the_sample_has_their_share(rng):
@@ -181,13 +190,46 @@ def test_more_restarts_never_end_lower(init_params, seed):
     assert many.lower_bound_ >= one.lower_bound_ - 1e-6
 
 
+def test_restarts_find_better_optima():
+    """Of rows with many optima a single random start finds the best by chance only."""
+    gains = []
+    for seed in range(4):
+        x = clusters(np.random.default_rng(seed), n_rows=150, n_components=6, spread=1.5)
+        one, many = (
+            quiet_fit(GaussianMixture(4, init_params="random_from_data", n_init=n, random_state=seed, max_iter=500), x)
+            for n in (1, 5)
+        )
+        gains.append(many.lower_bound_ - one.lower_bound_)
+    assert max(gains) > 0.05
+    assert sum(gain > 1e-3 for gain in gains) >= 3
+
+
+@pytest.mark.parametrize("init_params", ["sample", "random"])
+@pytest.mark.parametrize("n_init", [1, 3])
+def test_each_restart_makes_a_start_of_its_own(init_params, n_init, x, monkeypatch):
+    seeds = []
+    made = search_module.start_from_seed
+
+    def counted(*arguments, seed, **keywords):
+        seeds.append(seed)
+        return made(*arguments, seed=seed, **keywords)
+
+    monkeypatch.setattr(search_module, "start_from_seed", counted)
+    quiet_fit(GaussianMixture(3, init_params=init_params, n_init=n_init, random_state=4), x)
+    if init_params == "random":
+        assert len({*seeds}) == n_init
+    else:
+        # Each searches with eight seeds of its own.
+        assert len({*seeds}) >= 8 * n_init
+
+
 @pytest.mark.parametrize("init_params", ["sample", "random"])
 def test_the_start_of_one_restart_is_among_those_of_many(init_params, x):
     def starts(n_init):
         model = GaussianMixture(3, init_params=init_params, n_init=n_init, random_state=4)
         rows = open_rows(x)
         settings = model._settings(rows)
-        prepared = prepare(rows, [settings])
+        prepared = prepare(rows, [settings], len(x))
         return find_starts(prepared.search(prepared.problem(settings), settings, prepared.sample))
 
     (one,), many = starts(1), starts(3)
