@@ -14,6 +14,7 @@ import numpy as np
 from streamgmm.em.candidates import Candidate, best_candidate
 from streamgmm.estimators.gaussian_mixture import GaussianMixture
 from streamgmm.exceptions import InputError
+from streamgmm.fitting.display import show_table
 from streamgmm.fitting.parameters import PARAMETERS
 from streamgmm.fitting.selection import CRITERIA, Compared, select
 
@@ -45,29 +46,44 @@ class SearchResult:
         return [dataclasses.asdict(candidate) for candidate in self.candidates]
 
     def __str__(self) -> str:
-        lines = [
-            f"{'':2}{'components':>10}  {'covariance':<10} {'parameters':>10} {'BIC':>15} {'AIC':>15} {'ICL':>15} "
-            f"{'nats per row':>13} {'held out':>22} {'behind':>20}"
-        ]
-        for at, one in enumerate(self.candidates):
-            mark = "*" if at == self.best_index else "-" if one.dropped else ""
+        # Those by which nothing was chosen are in the table of all.
+        shown = ["bic", self.criterion] if self.criterion in ("aic", "icl") else ["bic"]
+
+        def row(at: int, one: Compared) -> tuple[str, ...]:
             # Components that were left out are none of the mixture's.
             size = str(one.n_components) if one.n_components == one.n_asked else f"{one.n_components} of {one.n_asked}"
-            held_out = _with_error(one.held_out, one.held_out_error)
             behind = "" if at == self.best_index else _with_error(one.behind, one.behind_error)
-            lines.append(
-                f"{mark:2}{size:>10}  {one.covariance_type:<10} {one.n_parameters:>10} {one.bic:>15.1f} "
-                f"{one.aic:>15.1f} {one.icl:>15.1f} {one.log_likelihood:>13.5f} {held_out:>22} {behind:>20}".rstrip()
+            return (
+                "best" if at == self.best_index else "left" if one.dropped else "",
+                size,
+                one.covariance_type,
+                f"{one.n_parameters:,}",
+                *(f"{getattr(one, name):.1f}" for name in shown),
+                f"{one.log_likelihood:.5f}",
+                _with_error(one.held_out, one.held_out_error),
+                behind,
             )
-        lines.append(
-            f"* the best by {self.criterion}; - left early, when it could not win any more. nats per row: mean "
-            "log-likelihood of the rows fitted;"
+
+        table = show_table(
+            [
+                ("", False),
+                ("components", True),
+                ("covariance", False),
+                ("parameters", True),
+                *((name.upper(), True) for name in shown),
+                ("nats per row", True),
+                ("held out", True),
+                ("behind", True),
+            ],
+            [row(at, one) for at, one in enumerate(self.candidates)],
+            marked=self.best_index,
         )
-        lines.append(
-            "held out: of rows that were not, and its standard error; behind: how far that is behind the best, and the "
-            "standard error of the difference."
-        )
-        return "\n".join(lines)
+        notes = [f"best by {self.criterion}; the lower a criterion, the better, and the higher the nats per row"]
+        if any(one.dropped for one in self.candidates):
+            notes.append("left: it could not win any more, and was not fitted to its end")
+        if any(not math.isnan(one.held_out) for one in self.candidates):
+            notes.append("held out: mean log-density of rows that were not fitted; behind: how far below the best's")
+        return "\n".join([table, "", *notes])
 
 
 def search(
@@ -186,4 +202,4 @@ def _listed(value: Any, name: str, kind: type) -> list[Any]:
 
 
 def _with_error(value: float, error: float) -> str:
-    return "" if math.isnan(value) else f"{value:.5f} +- {error:.5f}"
+    return "" if math.isnan(value) else f"{value:.4f} ± {error:.4f}"

@@ -9,6 +9,7 @@ import numpy as np
 
 from streamgmm.exceptions import MemoryLimitError
 from streamgmm.execution.tree_reduce import MOST_PARTS, count_groups
+from streamgmm.fitting.display import show_facts, show_size
 from streamgmm.gaussian.covariances import FAMILIES
 from streamgmm.sources.base import Rows
 from streamgmm.sources.chunking import COPIES
@@ -170,9 +171,9 @@ class Plan:
         if has is not None and self.least_bytes > has:
             return (
                 f"{self.source}: {self.n_components} component(s) with covariance_type={self.covariance_type!r} and "
-                f"{self.n_features:,} features need at least {_size(self.least_bytes)} in the process that fits "
-                f"({_size(self.statistics_bytes)} for the statistics of a pass, several times), and there are "
-                f"{_size(has)}: {self._smaller_model(has)}"
+                f"{self.n_features:,} features need at least {show_size(self.least_bytes)} in the process that fits "
+                f"({show_size(self.statistics_bytes)} for the statistics of a pass, several times), and there are "
+                f"{show_size(has)}: {self._smaller_model(has)}"
             )
         kept = self._kept_refusal()
         if kept is not None:
@@ -180,12 +181,12 @@ class Plan:
         limit = self.machine.memory_limit
         if limit is None or self.worker_bytes <= limit:
             return None
-        threads, leaving = self.machine.threads_per_worker, _size(self.leaving_bytes)
+        threads, leaving = self.machine.threads_per_worker, show_size(self.leaving_bytes)
         return (
             f"{self.source}: a worker of {self.machine.description} is projected to use up to "
-            f"{_size(self.worker_bytes)} ({_size(PROCESS_BYTES)} for itself; for each of its {threads} thread(s) "
-            f"{COPIES} x {_size(self.piece_bytes)} of rows, {_STATISTICS_PER_THREAD} x {leaving} of statistics "
-            f"and unlikely rows), and may use {_size(limit)}: {self._smaller_worker(limit)}"
+            f"{show_size(self.worker_bytes)} ({show_size(PROCESS_BYTES)} for itself; for each of its {threads} "
+            f"thread(s) {COPIES} x {show_size(self.piece_bytes)} of rows, {_STATISTICS_PER_THREAD} x {leaving} of "
+            f"statistics and unlikely rows), and may use {show_size(limit)}: {self._smaller_worker(limit)}"
         )
 
     def _kept_refusal(self) -> str | None:
@@ -197,10 +198,10 @@ class Plan:
         if not self.kept or not self.machine.is_driver or self.rows_limit is None or needed <= self.rows_limit:
             return None
         return (
-            f"{self.source}: with persist=True {_size(self.kept_bytes)} of rows and weights stay in this process, "
-            f"beside {COPIES} x {_size(self.piece_bytes)} of a piece that is "
-            f"read, and memory_limit= is {_size(self.rows_limit)}: use persist=False, which reads them from the store "
-            f"each time, or raise memory_limit= to {_size(needed)}"
+            f"{self.source}: with persist=True {show_size(self.kept_bytes)} of rows and weights stay in this process, "
+            f"beside {COPIES} x {show_size(self.piece_bytes)} of a piece that is "
+            f"read, and memory_limit= is {show_size(self.rows_limit)}: use persist=False, which reads them from "
+            f"the store each time, or raise memory_limit= to {show_size(needed)}"
         )
 
     def _smaller_worker(self, limit: int) -> str:
@@ -236,28 +237,36 @@ class Plan:
         return asdict(self)
 
     def __str__(self) -> str:
-        rows = "unknown" if self.n_rows is None else f"{self.n_rows:,}"
-        total = "unknown" if self.n_bytes is None else _size(self.n_bytes)
+        rows = "an unknown number of" if self.n_rows is None else f"{self.n_rows:,}"
+        total = "unknown until they are read" if self.n_bytes is None else f"{show_size(self.n_bytes)} once decoded"
         machine = self.machine
-        limit = "no limit" if machine.memory_limit is None else f"limit {_size(machine.memory_limit)}"
-        lines = [
-            ("rows", f"{rows} x {self.n_features} {self.dtype}, {total} decoded"),
-            ("model", f"{self.n_components} components, {self.covariance_type}; {_size(self.statistics_bytes)}"),
-            ("tasks", f"{self.n_tasks:,} for each pass, each holding up to {_size(self.piece_bytes)} of rows at once"),
-            ("sample", f"up to {_size(self.sample_bytes)} of rows"),
+        limit = "no limit" if machine.memory_limit is None else f"of {show_size(machine.memory_limit)}"
+        facts = [
+            ("rows", f"{rows} rows of {self.n_features:,} features, {self.dtype}; {total}"),
+            (
+                "model",
+                f"{self.n_components:,} components, {self.covariance_type} covariances; its statistics are "
+                f"{show_size(self.statistics_bytes)}",
+            ),
+            ("tasks", f"{self.n_tasks:,} in each pass, each holding up to {show_size(self.piece_bytes)} of rows"),
+            ("sample", f"up to {self.sample_rows:,} rows, {show_size(self.sample_bytes)}"),
             ("runs on", f"{machine.description}: {machine.n_workers} process(es), {machine.n_threads} thread(s)"),
-            ("rows stay", "with the workers, after the first reading" if self.kept else "in the store"),
-            ("worker", f"up to {_size(self.worker_bytes)}, {limit}"),
-            ("driver", f"up to {_size(self.driver_bytes)}"),
+            ("rows stay", "with the workers after the first pass" if self.kept else "in the store, read in each pass"),
+            ("memory", f"up to {show_size(self.worker_bytes)} in a worker ({limit})"),
         ]
+        if not machine.is_driver:
+            facts.append(("", f"up to {show_size(self.driver_bytes)} in the process that calls fit"))
         if self.speed is not None:
             speed = self.speed
-            lines += [
-                ("reading", f"{_size(speed.n_bytes / max(speed.reading, 1e-9))}/s of decoded rows, one thread"),
-                ("computing", f"{speed.n_rows / max(speed.computing, 1e-9) / 1e6:.2f} million rows/s, one thread"),
+            facts += [
+                (
+                    "speed",
+                    f"a thread reads {show_size(speed.n_bytes / max(speed.reading, 1e-9))}/s and computes "
+                    f"{speed.n_rows / max(speed.computing, 1e-9) / 1e6:.2f} million rows/s",
+                ),
                 ("a pass", f"about {speed.pass_seconds:.3g} s"),
             ]
-        return "\n".join([self.source, *(f"  {name:<10} {text}" for name, text in lines)])
+        return show_facts(f"Plan of a fit to {self.source}", facts)
 
 
 def project(
@@ -350,9 +359,3 @@ def _least_bytes(covariance_type: str, n_components: int, n_features: int) -> in
     n_terms = FAMILIES[covariance_type].n_terms(n_features)
     statistics = _FEWEST_STATISTICS * 8 * n_components * n_terms
     return statistics + 16 * n_terms + _FEWEST_MATRICES * _matrix_bytes(covariance_type, n_features)
-
-
-def _size(n_bytes: float) -> str:
-    from dask.utils import format_bytes
-
-    return str(format_bytes(int(n_bytes)))

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from streamgmm.em.convergence import StopReason
 from streamgmm.em.state import State
 from streamgmm.execution.passes import PassCost
+from streamgmm.fitting.display import show_facts, show_size, show_table
 from streamgmm.typing import Floats
 
 #: The share of a variance above which regularisation is reported, and how many components are named.
@@ -87,30 +88,34 @@ class FitReport:
     iterations: tuple[PassReport, ...]
 
     def __str__(self) -> str:
-        where = "all rows in memory" if self.in_memory else f"a sample of {self.sample_size:,} rows in memory"
-        lines = [
-            f"stopped    {self.stop_reason.value}: {self.stop_reason.advice}",
-            f"gap        {self.gap:.1e} nats per row to the optimum, estimated (tol {self.tol:g})",
-            f"read       {_times(self.n_passes)}: {self.n_rows:,} rows, {_size(self.n_bytes)}",
-            f"seconds    {self.seconds:.2f}: {self.seconds_in_passes:.2f} in passes (tasks: {self.seconds_reading:.2f} "
-            f"reading, {self.seconds_computing:.2f} computing), the rest on {where}",
-            f"smallest   component has {self.smallest_weight:.2%} of the rows",
-            f"rejected   {self.n_rejected} of {len(self.iterations)} steps",
-            *([f"widened    {self._widened()}"] if self.regularized else []),
-            "",
-            f"{'iteration':>9}  {'step':<10}{'kernel':<9}{'nats per row':>16}",
+        where = "all rows in memory" if self.in_memory else f"a sample of {self.sample_size:,} rows"
+        facts = [
+            ("optimum", f"{self.gap:.0e} nats per row away, estimated; the fit was to stop under {self.tol:g}"),
+            ("data", f"{_times(self.n_passes)}: {self.n_rows:,} rows, {show_size(self.n_bytes)} once decoded"),
+            (
+                "time",
+                f"{self.seconds:.2f} s: {self.seconds_in_passes:.2f} s in passes (their tasks: "
+                f"{self.seconds_reading:.2f} s reading, {self.seconds_computing:.2f} s computing), the rest on {where}",
+            ),
+            ("smallest component", f"{self.smallest_weight:.2%} of the rows"),
+            ("steps taken back", f"{self.n_rejected} of {len(self.iterations)}"),
+            *([("regularized", self._regularized())] if self.regularized else []),
         ]
-        for number, one in enumerate(self.iterations, 1):
-            note = "" if one.accepted else "  rejected"
-            lines.append(f"{number:>9}  {one.label:<10}{one.kernel:<9}{one.lower_bound:>16.9f}{note}")
-        return "\n".join(lines)
+        table = show_table(
+            [("iteration", True), ("step", False), ("arithmetic", False), ("nats per row", True), ("", False)],
+            [
+                (str(number), one.label, one.kernel, f"{one.lower_bound:.9f}", "" if one.accepted else "taken back")
+                for number, one in enumerate(self.iterations, 1)
+            ],
+        )
+        return f"{show_facts(f'{self.stop_reason.value}: {self.stop_reason.advice}', facts)}\n\n{table}"
 
-    def _widened(self) -> str:
-        """Name the components that regularisation has changed, the most changed first."""
+    def _regularized(self) -> str:
+        """Name the components that regularization has changed, the most changed first."""
         most = sorted(self.regularized, key=lambda one: -one[1])
         named = ", ".join(f"{component} ({share:.0%})" for component, share in most[:_MOST_NAMED])
         more = f" and {len(most) - _MOST_NAMED} more" if len(most) > _MOST_NAMED else ""
-        return f"components {named}{more}: the share of a variance that is regularisation (reg_covar)"
+        return f"components {named}{more}: the share of a variance that comes from reg_covar"
 
 
 def make_report(
@@ -153,11 +158,4 @@ def make_report(
 
 
 def _times(n: int) -> str:
-    return "once" if n == 1 else f"{n} times"
-
-
-def _size(n_bytes: int) -> str:
-    for unit, size in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
-        if n_bytes >= size:
-            return f"{n_bytes / size:.1f} {unit}"
-    return f"{n_bytes} bytes"
+    return "read once" if n == 1 else f"read {n} times"

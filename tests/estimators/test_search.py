@@ -117,7 +117,8 @@ def test_it_prints_and_tabulates(rows):
     found = search(pd.DataFrame(rows, columns=["a", "b", "c"]), [2, 4], random_state=0)
     lines = str(found).splitlines()
     assert lines[0].split()[:3] == ["components", "covariance", "parameters"]
-    assert lines[2].startswith("*")
+    assert lines[2].split()[:2] == ["best", "4"]
+    assert max(map(len, lines)) <= 110
     frame = pd.DataFrame(found.table())
     assert list(frame["n_components"]) == [2, 4]
     assert frame["behind"][1] == 0.0

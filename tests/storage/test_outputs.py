@@ -71,7 +71,7 @@ def never(*_, **__):
 def no_work(monkeypatch):
     """Whatever opens rows, or a model, fails the test."""
     for name in (
-        "streamgmm.estimators.gaussian_mixture.open_rows",
+        "streamgmm.estimators.base.open_rows",
         "streamgmm.cli.options.running_on",
         "streamgmm.load",
     ):
