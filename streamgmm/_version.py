@@ -1,3 +1,3 @@
 """The version: a module of its own, so that whatever needs it imports nothing else."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

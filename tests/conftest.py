@@ -40,14 +40,14 @@ def pytest_configure(config):
 
 
 def pytest_collection_modifyitems(items):
-    """Keep tests that start clusters, and look at how long these take, in one process; begin with the longest tests.
+    """Keep tests of one file that start clusters in one process, one after the other; begin with the longest tests.
 
     In the end a process would run one of these while others have nothing left.
     """
     items.sort(key=lambda item: item.path.name != "test_model_search.py")
     for item in items:
         if item.get_closest_marker("distributed") is not None:
-            item.add_marker(pytest.mark.xdist_group("clusters"))
+            item.add_marker(pytest.mark.xdist_group(item.path.stem))
 
 
 @pytest.fixture(autouse=True, scope="session")

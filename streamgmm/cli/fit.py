@@ -72,9 +72,13 @@ def fit(
     save(model, output)
     click.echo(
         f"{output}: {len(model.weights_)} components, {model.n_features_in_} features, {model.lower_bound_:.6f} nats "
-        f"per row, {model.fit_report_.n_passes} readings, {model.stop_reason_.value}"
+        f"per row, {_passes(model.fit_report_.n_passes)}, {model.stop_reason_.value}"
     )
     if report:
         click.echo(str(model.fit_report_))
     if model.n_missing_:
         click.echo(f"left out {model.n_missing_} rows with missing values", err=True)
+
+
+def _passes(n: int) -> str:
+    return "1 pass" if n == 1 else f"{n} passes"

@@ -14,7 +14,7 @@ from streamgmm.exceptions import StreamGMMError
 _COMMANDS = {
     "fit": "Fit a mixture to the rows of a store and write the model.",
     "plan": "Say what a fit will take: tasks, memory, time.",
-    "select": "Compare mixtures of several sizes, all fed by the same readings.",
+    "select": "Compare mixtures of several sizes, all fed by the same passes.",
     "predict": "Write labels, responsibilities or densities of a store's rows.",
     "score": "Print the log-likelihood of a store's rows.",
     "info": "Show what is in a model file.",
@@ -51,7 +51,21 @@ class _LazyGroup(click.Group):
             sys.exit(1)
 
 
-@click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
+#: What there is to do at first, under the commands.
+_FIRST_STEPS = """Try these first:
+
+\b
+  streamgmm demo
+  streamgmm fit ROWS --components 8 --output model.safetensors
+  streamgmm predict model.safetensors ROWS --output labels.zarr
+"""
+
+
+@click.group(
+    cls=_LazyGroup,
+    epilog=_FIRST_STEPS,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120},
+)
 @click.version_option(__version__, prog_name="streamgmm")
 def main() -> None:
     """Gaussian mixtures for data that does not fit in memory.

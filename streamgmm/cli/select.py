@@ -73,7 +73,7 @@ def select(
     as_json: bool,
     **parameters: Any,
 ) -> None:
-    """Fit mixtures of several sizes to the rows of SOURCE, all with the same readings, and compare them.
+    """Fit mixtures of several sizes to the rows of SOURCE, all with the same passes, and compare them.
 
     Example: streamgmm select rows.zarr --components 1:20 --criterion bic
     """
@@ -105,8 +105,8 @@ def select(
         save(found.best, output)
     if as_json:
         table = [{name: _finite(value) for name, value in row.items()} for row in found.table()]
-        readings = found.best.fit_report_.n_passes
-        click.echo(json.dumps({"criterion": criterion, "best": found.best_index, "readings": readings, "table": table}))
+        passes = found.best.fit_report_.n_passes
+        click.echo(json.dumps({"criterion": criterion, "best": found.best_index, "passes": passes, "table": table}))
         return
     click.echo(str(found))
     if output is not None:

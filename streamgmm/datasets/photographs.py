@@ -26,24 +26,32 @@ def photographs() -> list[npt.NDArray[np.float32]]:
     return [(image @ np.array([0.299, 0.587, 0.114]) / 255.0).astype(np.float32) for image in images]
 
 
-def patches(shape: tuple[int, int] = PATCH_SHAPE) -> Iterator[npt.NDArray[np.float32]]:
-    """Give all overlapping patches of the photographs, some at a time: arrays of shape (n, height * width)."""
+def patches(shape: tuple[int, int] = PATCH_SHAPE, *, step: int = 1) -> Iterator[npt.NDArray[np.float32]]:
+    """Give overlapping patches of the photographs, some at a time: arrays of shape (n, height * width).
+
+    Parameters
+    ----------
+    shape : tuple of (int, int)
+        Height and width of a patch, in pixels.
+    step : int, default=1
+        Pixels from one patch to the next, down and across.
+    """
     for image in photographs():
-        windows = np.lib.stride_tricks.sliding_window_view(image, shape)
+        windows = np.lib.stride_tricks.sliding_window_view(image, shape)[::step, ::step]
         for strip in np.array_split(windows, 10):
             yield strip.reshape(-1, shape[0] * shape[1])
 
 
-def write_patches(path: str | Path, shape: tuple[int, int] = PATCH_SHAPE) -> int:
-    """Write all patches to a Zarr array at a path; return their number."""
+def write_patches(path: str | Path, shape: tuple[int, int] = PATCH_SHAPE, *, step: int = 1) -> int:
+    """Write patches to a Zarr array at a path; return their number."""
     import zarr
 
-    n_rows: int = sum((i.shape[0] - shape[0] + 1) * (i.shape[1] - shape[1] + 1) for i in photographs())
+    n_rows = sum(len(strip) for strip in patches(shape, step=step))
     n_features = shape[0] * shape[1]
     array = zarr.create_array(Path(path), shape=(n_rows, n_features), chunks=(65_536, n_features), dtype=np.float32)
     start = 0
     buffer: list[npt.NDArray[np.float32]] = []
-    for strip in patches(shape):
+    for strip in patches(shape, step=step):
         buffer.append(strip)
         # Whole chunks at a time: a chunk that is written in two parts is compressed twice.
         held = np.concatenate(buffer)

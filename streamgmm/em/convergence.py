@@ -24,7 +24,19 @@ _FEWEST_GAINS = 3
 
 @serializable
 class StopReason(Enum):
-    """Why a fit stopped, and what to do about it."""
+    """Why a fit stopped, and what to do about it.
+
+    Attributes
+    ----------
+    CONVERGED
+        The estimated gap to the optimum is under `tol`.
+    NOISE_FLOOR
+        What is left to gain is less than the rounding of the log-likelihood.
+    MAX_ITER
+        All `max_iter` iterations are done.
+    DEGENERATE
+        A component starves or has collapsed, and the fit is one that repairs none.
+    """
 
     CONVERGED = "converged"
     NOISE_FLOOR = "rounding reached"

@@ -70,42 +70,110 @@ class BaseMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
         return self._predict(X, "labels", columns)
 
     def predict_proba(self, X: Any, *, columns: Sequence[str] | None = None) -> Result:
-        """Return the probability of each component given each row, as `predict`.
+        """Return the probability of each component given each row.
+
+        Parameters
+        ----------
+        X : array-like, table, Dask collection, zarr.Array, str or path of shape (n_samples, n_features)
+            The rows.
+        columns : sequence of str, default=None
+            The features of a table, as `predict` takes them.
 
         Returns
         -------
         ndarray or dask.array.Array of shape (n_samples, n_components), float64
+            In memory or lazy as what `predict` gives; NaN where that is -1.
         """
         return self._predict(X, "proba", columns)
 
     def score_samples(self, X: Any, *, columns: Sequence[str] | None = None) -> Result:
-        """Return the log-density of each row in nats, as `predict`.
+        """Return the log-density of each row in nats.
+
+        Parameters
+        ----------
+        X : array-like, table, Dask collection, zarr.Array, str or path of shape (n_samples, n_features)
+            The rows.
+        columns : sequence of str, default=None
+            The features of a table, as `predict` takes them.
 
         Returns
         -------
         ndarray or dask.array.Array of shape (n_samples,), float64
+            In memory or lazy as what `predict` gives; NaN where that is -1.
         """
         return self._predict(X, "log_density", columns)
 
     def score(
         self, X: Any, y: None = None, sample_weight: Any = None, *, columns: Sequence[str] | None = None
     ) -> float:
-        """Return the mean log-likelihood per row, in nats; reads the rows once."""
+        """Return the mean log-likelihood per row, in nats; reads the rows once.
+
+        Parameters
+        ----------
+        X : array-like, table, Dask collection, zarr.Array, str or path of shape (n_samples, n_features)
+            The rows.
+        y : None
+            Ignored; there for scikit-learn.
+        sample_weight : array-like of shape (n_samples,), or str, default=None
+            How many rows each row stands for, or the column of a table that says so.
+        columns : sequence of str, default=None
+            The features of a table, as `predict` takes them.
+
+        Returns
+        -------
+        float
+            Weighted, where the rows have weights.
+        """
         return self._log_likelihood(X, sample_weight, columns=columns).mean
 
     def aic(self, X: Any, sample_weight: Any = None, *, columns: Sequence[str] | None = None) -> float:
-        """Return Akaike's information criterion of the mixture on the rows; the lower the better."""
+        """Return Akaike's information criterion of the mixture on the rows; reads the rows once.
+
+        Parameters
+        ----------
+        X : array-like, table, Dask collection, zarr.Array, str or path of shape (n_samples, n_features)
+            The rows.
+        sample_weight : array-like of shape (n_samples,), or str, default=None
+            How many rows each row stands for, or the column of a table that says so.
+        columns : sequence of str, default=None
+            The features of a table, as `predict` takes them.
+
+        Returns
+        -------
+        float
+            The lower the better.
+        """
         return (
             -2.0 * self._log_likelihood(X, sample_weight, columns=columns).total + 2.0 * self._parameters().n_parameters
         )
 
     def bic(self, X: Any, sample_weight: Any = None, *, columns: Sequence[str] | None = None) -> float:
-        """Return the Bayesian information criterion of the mixture on the rows; the lower the better."""
+        """Return the Bayesian information criterion of the mixture on the rows; reads the rows once.
+
+        Parameters
+        ----------
+        X : array-like, table, Dask collection, zarr.Array, str or path of shape (n_samples, n_features)
+            The rows.
+        sample_weight : array-like of shape (n_samples,), or str, default=None
+            How many rows each row stands for, or the column of a table that says so.
+        columns : sequence of str, default=None
+            The features of a table, as `predict` takes them.
+
+        Returns
+        -------
+        float
+            The lower the better; the number of rows in it is the sum of their weights.
+        """
         found = self._log_likelihood(X, sample_weight, columns=columns)
         return -2.0 * found.total + self._parameters().n_parameters * float(np.log(found.sum_weight))
 
     def sample(self, n_samples: Any = 1) -> tuple[Floats, Integers]:
         """Draw rows from the mixture.
+
+        Parameters
+        ----------
+        n_samples : int, default=1
+            How many.
 
         Returns
         -------

@@ -114,8 +114,7 @@ class GaussianMixture(BaseMixture):
         Whether to go on from what is in `checkpoint`: where there is something of this fit (what is there of another
         one that has not ended is an error), always, or never. `max_iter` may differ from run to run.
     callback : callable, default=None
-        Called with the state of the fit (`streamgmm.em.state.State`) after every iteration. What it raises ends
-        the fit.
+        Called with the state of the fit (a `State`) after every iteration. What it raises ends the fit.
 
     Attributes
     ----------
@@ -136,7 +135,7 @@ class GaussianMixture(BaseMixture):
     lower_bound_ : float
         Mean log-likelihood of a row in nats (less the penalty of ``reg_covar="auto"``), at the parameters that entered
         the last iteration; those found by it are at least as good.
-    lower_bounds_ : ndarray of shape (n_iter_,), float64
+    lower_bounds_ : ndarray of shape (n_iterations,), float64
         The same for every iteration.
     stop_reason_ : StopReason
         Why the fit stopped, with its `advice`.
@@ -145,7 +144,7 @@ class GaussianMixture(BaseMixture):
     n_missing_ : int
         Rows that were left out because of a missing value.
     n_features_in_ : int
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (n_features,)
         Where the rows had names for their features, as they were (also numbers, which scikit-learn forgets).
 
     References
@@ -269,8 +268,8 @@ class GaussianMixture(BaseMixture):
 
         Parameters
         ----------
-        X, sample_weight, columns
-            As `fit` takes them.
+        X, sample_weight, columns : as those of `fit`
+            The rows, their weights, and the features of a table.
         probe : bool, default=True
             Whether to read one task, to learn how fast that is and how long a pass will take.
 
@@ -301,7 +300,24 @@ class GaussianMixture(BaseMixture):
     def fit_predict(
         self, X: Any, y: None = None, sample_weight: Any = None, *, columns: Sequence[str] | None = None
     ) -> Result:
-        """Fit the mixture and return the label of each row; as `fit` and then `predict`."""
+        """Fit the mixture and return the label of each row: `fit`, and then `predict`.
+
+        Parameters
+        ----------
+        X : array-like, table, Dask collection, zarr.Array, str or path of shape (n_samples, n_features)
+            The rows.
+        y : None
+            Ignored; there for scikit-learn.
+        sample_weight : array-like of shape (n_samples,), or str, default=None
+            How many rows each row stands for, or the column of a table that says so.
+        columns : sequence of str, default=None
+            The features of a table, as `fit` takes them.
+
+        Returns
+        -------
+        ndarray or dask.array.Array of shape (n_samples,), int64
+            As what `predict` gives.
+        """
         self.fit(X, y, sample_weight, columns=columns)
         return self.predict(X, columns=columns)
 

@@ -42,7 +42,13 @@ class SearchResult:
     best: GaussianMixture
 
     def table(self) -> list[dict[str, Any]]:
-        """Return a dictionary per candidate, as `pandas.DataFrame` takes them."""
+        """Return the candidates as `pandas.DataFrame` takes them.
+
+        Returns
+        -------
+        list of dict
+            One for each, in their order.
+        """
         return [dataclasses.asdict(candidate) for candidate in self.candidates]
 
     def __str__(self) -> str:
@@ -130,6 +136,7 @@ def search(
     Returns
     -------
     SearchResult
+        All candidates side by side, and the best of them as a fitted model.
 
     Raises
     ------

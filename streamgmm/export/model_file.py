@@ -51,6 +51,7 @@ def save(model: GaussianMixture, path: str | os.PathLike[str]) -> None:
     Parameters
     ----------
     model : GaussianMixture
+        A fitted model.
     path : str or path
         Or the URL of a file in an object store, of anything that fsspec opens.
 

@@ -166,7 +166,13 @@ class Plan:
             raise MemoryLimitError(refusal)
 
     def refusal(self) -> str | None:
-        """Say why the fit can't be done in the memory that there is, and what would help; None where it can."""
+        """Say why the fit can't be done in the memory that there is, and what would help.
+
+        Returns
+        -------
+        str or None
+            None where it can.
+        """
         has = self.machine.driver_memory
         if has is not None and self.least_bytes > has:
             return (
@@ -233,7 +239,13 @@ class Plan:
         return " or ".join([*helps, "use fewer features"])
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the plan as JSON can hold it."""
+        """Return the plan as JSON can hold it.
+
+        Returns
+        -------
+        dict
+            Sizes in bytes, times in seconds.
+        """
         return asdict(self)
 
     def __str__(self) -> str:

@@ -7,11 +7,9 @@ from streamgmm.gaussian.parameters import MixtureParameters
 from streamgmm.initialization.comparison import count_at_same_optimum, is_well_described, keep_distinct
 from tests.helpers import a_bad_optimum, fitted, problem_of
 
-__all__ = ["three_clusters"]
-
 
 def test_only_the_mixture_that_the_rows_are_of_leaves_nothing(three_clusters):
-    problem, bad, rows = a_bad_optimum("full")
+    problem, bad, rows = a_bad_optimum(three_clusters, "full")
     assert not is_well_described(problem, bad, rows)
     best, _ = relocate(problem, bad, rows, tol=1e-5, seed=0, n_steps=1000)
     assert is_well_described(problem, best, rows)
@@ -27,7 +25,7 @@ def test_rows_of_no_mixture_leave_something(rng):
 
 
 def test_fits_at_one_optimum_count_once(covariance_type, three_clusters):
-    problem, bad, rows = a_bad_optimum(covariance_type)
+    problem, bad, rows = a_bad_optimum(three_clusters, covariance_type)
     best, _ = relocate(problem, bad, rows, tol=1e-5, seed=0, n_steps=1000)
     again, _ = relocate(problem, bad, rows, tol=1e-5, seed=1, n_steps=1000)
     assert count_at_same_optimum(problem, best, [best, bad, again], rows) == 2

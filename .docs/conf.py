@@ -1,0 +1,140 @@
+"""Settings of Sphinx for the reference of streamgmm; built with warnings as errors, see index.rst."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from enum import Enum
+from typing import Any
+
+from docutils import nodes
+from sphinx.application import Sphinx
+from sphinx.roles import XRefRole
+
+import streamgmm
+
+project = "streamgmm"
+author = "the authors of streamgmm"
+project_copyright = "the authors of streamgmm"
+version = release = streamgmm.__version__
+
+extensions = [
+    "myst_parser",
+    "numpydoc",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.autosummary",
+    "sphinx.ext.doctest",
+    "sphinx.ext.intersphinx",
+    "sphinx_click",
+]
+exclude_patterns = ["_build", "_templates"]
+templates_path = ["_templates"]
+# What stands in single backticks in a docstring: see `link_or_code` below.
+default_role = "link_or_code"
+nitpicky = True
+
+# The theme. Nothing on a page is loaded from elsewhere.
+html_theme = "pydata_sphinx_theme"
+html_title = f"streamgmm {version}"
+html_show_sourcelink = False
+html_copy_source = False
+html_theme_options = {
+    "navigation_with_keys": False,
+    "show_prev_next": False,
+    "secondary_sidebar_items": ["page-toc"],
+    "footer_start": ["copyright"],
+    "footer_end": [],
+}
+
+# Signatures show names and defaults; types are in the sections of the docstrings, which readers can read.
+autodoc_typehints = "none"
+autodoc_member_order = "groupwise"
+autosummary_generate = True
+# Re-exported names are those that users write.
+autosummary_imported_members = False
+
+# Autodoc lists the members; numpydoc would list them once more.
+numpydoc_show_class_members = False
+numpydoc_validation_checks = {
+    "all",
+    # A summary is enough where nothing is left to say, and no section is there for its own sake.
+    "ES01",
+    "EX01",
+    "SA01",
+}
+# What values are made of stands under their attributes: nobody calls their constructors.
+numpydoc_validation_exclude = {r"\.(FitReport|Plan|SearchResult|State|StopReason)$"}
+
+# Links to the documentation of other projects need the network when the reference is built: they are made where the
+# environment asks for them, STREAMGMM_DOCS_INTERSPHINX=1, and are plain text elsewhere.
+intersphinx_timeout = 10
+intersphinx_mapping = (
+    {
+        "python": ("https://docs.python.org/3", None),
+        "numpy": ("https://numpy.org/doc/stable", None),
+        "scipy": ("https://docs.scipy.org/doc/scipy", None),
+        "sklearn": ("https://scikit-learn.org/stable", None),
+        "dask": ("https://docs.dask.org/en/stable", None),
+        "zarr": ("https://zarr.readthedocs.io/en/stable", None),
+        "distributed": ("https://distributed.dask.org/en/stable", None),
+        "pyarrow": ("https://arrow.apache.org/docs", None),
+        "pandas": ("https://pandas.pydata.org/docs", None),
+    }
+    if os.environ.get("STREAMGMM_DOCS_INTERSPHINX") == "1"
+    else {}
+)
+_OTHERS = ("sklearn", "numpy", "scipy", "dask", "distributed", "zarr", "pyarrow", "pandas", "xarray")
+
+nitpick_ignore_regex = [
+    # Other projects' names: they link where an inventory is at hand and has them, and are plain text where not.
+    ("py:obj", rf"({'|'.join(_OTHERS)})\..+"),
+    # The errors of Python from which ours inherit: the same.
+    ("py:class", "(ValueError|OSError|MemoryError|FileExistsError|RuntimeError|Exception|UserWarning)"),
+]
+
+doctest_global_setup = "import streamgmm"
+
+
+class LinkOrCode(XRefRole):
+    """The role of single backticks: a link where a public name is meant, else (parameters, files) code."""
+
+    def run(self) -> tuple[list[nodes.Node], list[nodes.system_message]]:
+        target = self._target()
+        if target is None:
+            return [nodes.literal(self.rawtext, self.title)], []
+        self.refdomain, self.reftype = "py", "obj"
+        self.classes = ["xref", "py", "py-obj"]
+        self.target = target
+        return self.create_xref_node()
+
+    def _target(self) -> str | None:
+        """Return the full name of what is meant: a member of the class at hand, then one of the package."""
+        first, _, rest = self.text.removeprefix("streamgmm.").partition(".")
+        if first in _OTHERS:
+            return self.text
+        within = self.env.ref_context.get("py:class")
+        if within is not None and not rest and callable(getattr(getattr(streamgmm, within, None), first, None)):
+            return f"streamgmm.{within}.{first}"
+        if first in streamgmm.__all__ and (not rest or callable(getattr(getattr(streamgmm, first), rest, None))):
+            return f"streamgmm.{first}" + (f".{rest}" if rest else "")
+        return None
+
+
+def show_no_constructor(_app: Sphinx, what: str, _name: str, made: Any, *_: Any) -> tuple[str, str] | None:
+    """Leave out the signatures of values that users are given and never make."""
+    given = what == "class" and (dataclasses.is_dataclass(made) or issubclass(made, Enum))
+    return ("", "") if given else None
+
+
+def name_public_bases(_app: Sphinx, _name: str, _made: Any, _options: Any, bases: list[Any]) -> None:
+    """Name an error's bases as users import them."""
+    for at, base in enumerate(bases):
+        if getattr(base, "__name__", None) in streamgmm.__all__:
+            bases[at] = f":py:class:`streamgmm.{base.__name__}`"
+
+
+def setup(app: Sphinx) -> None:
+    """Add what Sphinx has no setting for."""
+    app.add_role("link_or_code", LinkOrCode(), override=True)
+    app.connect("autodoc-process-signature", show_no_constructor)
+    app.connect("autodoc-process-bases", name_public_bases)
