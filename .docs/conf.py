@@ -32,12 +32,18 @@ templates_path = ["_templates"]
 # What stands in single backticks in a docstring: see `link_or_code` below.
 default_role = "link_or_code"
 nitpicky = True
+# Options of commands begin with two hyphens, and texts in code with straight quotes.
+smartquotes = False
+toc_object_entries_show_parents = "hide"
 
 # The theme. Nothing on a page is loaded from elsewhere.
 html_theme = "pydata_sphinx_theme"
 html_title = f"streamgmm {version}"
 html_show_sourcelink = False
 html_copy_source = False
+# Pages without others below them need no list of those.
+html_sidebars = {name: [] for name in ("index", "commands", "rooms", "glossary", "changelog")}
+html_context = {"default_mode": "auto"}
 html_theme_options = {
     "navigation_with_keys": False,
     "show_prev_next": False,
@@ -50,8 +56,6 @@ html_theme_options = {
 autodoc_typehints = "none"
 autodoc_member_order = "groupwise"
 autosummary_generate = True
-# Re-exported names are those that users write.
-autosummary_imported_members = False
 
 # Autodoc lists the members; numpydoc would list them once more.
 numpydoc_show_class_members = False

@@ -6,7 +6,7 @@
     ├── InputError (ValueError)            what the user gave can't be used; the message says what can
     │   ├── RowsError                      the rows: their place, kind, columns, dtype
     │   │   ├── MissingValuesError         a NaN or an infinity where missing="raise"
-    │   │   └── DataChangedError           the store is not what it was at an earlier reading
+    │   │   └── DataChangedError           the store is not what it was in an earlier pass
     │   ├── ModelFileError                 a file that is no streamgmm model, or a newer one
     │   ├── CheckpointError                a checkpoint that a fit can't go on from, and why
     │   │   └── CheckpointInUseError       another run is at work on it
@@ -40,7 +40,7 @@ class MissingValuesError(RowsError):
 
 
 class DataChangedError(RowsError):
-    """The store of the rows has changed between two readings."""
+    """The store of the rows has changed between two passes."""
 
 
 class ModelFileError(InputError):

@@ -3,7 +3,7 @@
 #SBATCH --cpus-per-task=2
 #SBATCH --mem=4G
 #SBATCH --time=12:00:00
-# SIGTERM two minutes before the end: the fit stops with the checkpoint of its last reading.
+# SIGTERM two minutes before the end: the fit stops with the checkpoint of its last pass.
 #SBATCH --signal=B:TERM@120
 #SBATCH --requeue
 #

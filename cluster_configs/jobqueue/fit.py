@@ -55,7 +55,7 @@ def main() -> None:
     options = parser.parse_args()
     if not options.show_job and options.output is None:
         parser.error("expected SOURCE and OUTPUT")
-    # Batch systems end a job by SIGTERM: leave in good order, with the checkpoint of the last reading.
+    # Batch systems end a job by SIGTERM: leave in good order, with the checkpoint of the last pass.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     with cluster_of(options.system) as cluster:
         if options.show_job:

@@ -18,7 +18,7 @@ from streamgmm.exceptions import CheckpointError, CheckpointInUseError
 from streamgmm.storage.folders import Folder
 
 LOCK = "streamgmm-lock.json"
-#: Seconds between signs of life, and without any until a run that can't be looked for here counts as dead.
+#: Seconds between heartbeats, and without any until a run that can't be looked for here counts as dead.
 SIGN_OF_LIFE, DEAD_AFTER = 30.0, 300.0
 #: Attempts to take over from a run that is dead, while others may try the same.
 _ATTEMPTS = 3
@@ -59,7 +59,7 @@ class RunLock:
         """
         for _ in range(_ATTEMPTS):
             try:
-                self.folder.create(LOCK, self._sign())
+                self.folder.create(LOCK, self._heartbeat())
                 return
             except FileExistsError:
                 owner, body = _owner(self.folder)
@@ -72,7 +72,7 @@ class RunLock:
                     raise CheckpointInUseError(
                         f"{self.folder.url} is in use by another run{_named(owner)}: wait until it has ended, or "
                         "choose another folder. (A run that has died on another machine counts as ended "
-                        f"{DEAD_AFTER:.0f} s after its last sign of life.)"
+                        f"{DEAD_AFTER:.0f} s after its last heartbeat.)"
                     ) from None
                 self.folder.remove_if(LOCK, body)
         raise CheckpointInUseError(f"{self.folder.url} is being taken over by several runs at once: start one")
@@ -83,17 +83,17 @@ class RunLock:
         if owner is not None and owner["run"] == self.run:
             self.folder.remove_if(LOCK, body)
 
-    def keep_signing(self, ended: threading.Event) -> None:
-        """Give signs of life until the run has ended."""
+    def keep_beating(self, ended: threading.Event) -> None:
+        """Give heartbeats until the run has ended."""
         while not ended.wait(SIGN_OF_LIFE):
             # Where that fails, the next checkpoint says so, at a place where the fit can stop.
             with suppress(Exception):
                 self.check()
                 with self._one_at_a_time:
-                    self.folder.write(LOCK, self._sign())
+                    self.folder.write(LOCK, self._heartbeat())
 
-    def _sign(self) -> bytes:
-        sign = {
+    def _heartbeat(self) -> bytes:
+        heartbeat = {
             "run": self.run,
             "host": socket.gethostname(),
             "machine": _machine(),
@@ -101,7 +101,7 @@ class RunLock:
             "born": _born(os.getpid()),
             "time": time.time(),
         }
-        return json.dumps(sign).encode()
+        return json.dumps(heartbeat).encode()
 
 
 @contextmanager
@@ -123,7 +123,7 @@ def lock_folder(folder: Folder) -> Iterator[RunLock]:
             f"{folder.url}: a checkpoint can't be written there ({error.strerror or error}): choose another folder"
         ) from error
     ended = threading.Event()
-    thread = threading.Thread(target=lock.keep_signing, args=(ended,), name="streamgmm-checkpoint", daemon=True)
+    thread = threading.Thread(target=lock.keep_beating, args=(ended,), name="streamgmm-checkpoint", daemon=True)
     thread.start()
     try:
         yield lock
@@ -190,4 +190,4 @@ def _named(owner: dict[str, Any] | None) -> str:
     if owner is None:
         return ""
     ago = time.time() - float(owner["time"])
-    return f" (process {owner.get('process')} on {owner.get('host')}, last sign of life {ago:.0f} s ago)"
+    return f" (process {owner.get('process')} on {owner.get('host')}, last heartbeat {ago:.0f} s ago)"

@@ -1,4 +1,4 @@
-"""Several fits that share the readings of the rows; those that can't win any more leave."""
+"""Several fits that share the passes over the rows; those that can't win any more leave."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from streamgmm.gaussian.e_step import PassModel
 _STANDARD_ERRORS = 2.0
 #: The estimate of a gap counts so many times: on a plateau it is far too small.
 _DOUBT = 10.0
-#: Rows that the first reading keeps of those with the lowest density.
+#: Rows that the first pass keeps of those with the lowest density.
 N_UNLIKELY = 512
 
 
@@ -117,7 +117,7 @@ def run_together(
     n_iter: int = 0,
     patient: bool = False,
 ) -> list[Candidate]:
-    """Run several fits; each iteration is one reading of the rows for all that take part.
+    """Run several fits; each iteration is one pass over the rows for all that take part.
 
     Parameters
     ----------
@@ -126,14 +126,14 @@ def run_together(
     tol : float
         Nats per row to the estimated optimum, for each fit.
     max_iter : int
-        Most readings; with 0 the starts are the fits.
+        Most passes; with 0 the starts are the fits.
     comparison : Comparison, optional
         By their bounds where not given.
     challenge : callable, optional
-        Called once, after the first reading: may return another candidate, made of the rows that the first one explains
+        Called once, after the first pass: may return another candidate, made of the rows that the first one explains
         worst.
     callback : callable, optional
-        Called with the candidates after each reading.
+        Called with the candidates after each pass.
     n_iter : int
         Readings that have been made before.
     patient : bool, default=False

@@ -69,7 +69,7 @@ class GaussianMixture(BaseMixture):
         warning: `n_iter_` is 0, `converged_` False, and `lower_bound_` minus infinity, since none was computed.
     n_init : int, default=1
         Number of restarts. "sample" searches so often; other starts are each run on a sample of the rows, and the best
-        goes on. Where the sample can't tell the best apart, they go on together and share the readings. What
+        goes on. Where the sample can't tell the best apart, they go on together and share the passes. What
         ``n_init=1`` would start from is always among them: more restarts never end lower.
     init_params : {"sample", "k-means++", "kmeans", "random", "random_from_data"}, default="sample"
         How the start is made, from a sample of the rows. "sample" searches for the optimum of the sample: a mixture
@@ -78,7 +78,7 @@ class GaussianMixture(BaseMixture):
         components around centres that k-means++ draws, from a whole k-means, of random responsibilities, or around
         random rows. Distances are in standard deviations of each feature (in the data's units if "spherical").
     accelerate : bool or "auto", default="auto"
-        Whether to go further than EM does from one reading to the next: by EM on the sample, corrected to the full
+        Whether to go further than EM does from one pass to the next: by EM on the sample, corrected to the full
         data, and Anderson's extrapolation. A step that lowers the likelihood is taken back. False is EM as in the
         textbook.
         "auto" is True, but for ``tol=0``, which asks for a number of iterations and not for convergence.
@@ -105,10 +105,10 @@ class GaussianMixture(BaseMixture):
         Memory that a process may use for rows, in bytes or as in "2GB": the rows are read in smaller pieces where that
         is needed, and data whose chunks can't be read within it is refused. None reads pieces of 64 MiB.
     persist : bool or "auto", default="auto"
-        Whether the rows stay in memory after the first reading, with the workers that have read them. "auto" is True on
+        Whether the rows stay in memory after the first pass, with the workers that have read them. "auto" is True on
         a cluster whose workers have twice as much memory free. The fit is the same to the last bit.
     checkpoint : str or path, default=None
-        A folder, or the URL of one in an object store, in which `fit` keeps what it has come to after each reading: a
+        A folder, or the URL of one in an object store, in which `fit` keeps what it has come to after each pass: a
         run that is stopped, however, goes on from there, to the same bits as one that was not. One run at a time.
     resume : {"auto", "must", "never"}, default="auto"
         Whether to go on from what is in `checkpoint`: where there is something of this fit (what is there of another
@@ -324,7 +324,7 @@ class GaussianMixture(BaseMixture):
     # What other modules of the package ask
 
     def _open_to_fit(self, X: Any, sample_weight: Any = None, *, columns: Sequence[str] | None = None) -> Rows:
-        """Open rows of any kind for a fit, and take over the names of their features; `adopt` passes them on."""
+        """Open rows of any kind for a fit, and take over the names of their features; `_adopt` passes them on."""
         self._check_parameters()
         rows = self._rows(X, sample_weight=sample_weight, columns=columns, reset=True)
         self._source_places = find_places(X, sample_weight)

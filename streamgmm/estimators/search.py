@@ -1,4 +1,4 @@
-"""`search`: how many components, and of which covariance family? Many candidates, fed by the same readings."""
+"""`search`: how many components, and of which covariance family? Many candidates, fed by the same passes."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class SearchResult:
         Place of the best among the candidates.
     best : GaussianMixture
         The best candidate, fitted to all rows; its `n_components` is what the mixture has, and its `fit_report_` counts
-        the readings of the whole search.
+        the passes of the whole search.
     """
 
     candidates: tuple[Compared, ...]
@@ -103,9 +103,9 @@ def search(
     columns: Sequence[str] | None = None,
     **parameters: Any,
 ) -> SearchResult:
-    """Fit many mixtures with the same readings of the rows, and return the best by a criterion.
+    """Fit many mixtures with the same passes over the rows, and return the best by a criterion.
 
-    Reading is what costs most out of core: here all candidates share each reading, and those that can't win any more
+    Reading is what costs most out of core: here all candidates share each pass, and those that can't win any more
     leave. Where a sample in memory holds all rows, all are fitted to their end. The arithmetic is that of all
     candidates.
 
@@ -187,7 +187,7 @@ def search(
 
 
 def _report(fits: Sequence[Candidate]) -> None:
-    """Say on standard error how a search stands after a reading."""
+    """Say on standard error how a search stands after a pass."""
     best = best_candidate(fits)
     left = sum(fit.dropped for fit in fits)
     print(

@@ -110,7 +110,7 @@ def refine(
     listener: Listener | None = None,
     checkpoint: Checkpoint | None = None,
 ) -> FitResult:
-    """Run EM on all rows for one candidate or several, which share the readings; return the best.
+    """Run EM on all rows for one candidate or several, which share the passes; return the best.
 
     Parameters
     ----------
@@ -134,7 +134,7 @@ def refine(
 
     pass_numbers = count(progress.n_passes + 1)
 
-    def after_reading(fits: Sequence[Candidate]) -> None:
+    def after_pass(fits: Sequence[Candidate]) -> None:
         if checkpoint is not None:
             checkpoint.keep_progress(
                 Progress(
@@ -154,7 +154,7 @@ def refine(
         max_iter=settings.max_iter,
         # Where the user says where to start, components stay the ones that they were.
         challenge=challenge if settings.accelerate and settings.given.empty else None,
-        callback=after_reading,
+        callback=after_pass,
         n_iter=progress.n_passes,
         patient=settings.n_init > 1 and prepared.complete,
     )

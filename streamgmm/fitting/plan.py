@@ -108,9 +108,9 @@ class Plan:
     piece_bytes : int
         Decoded bytes of rows that a task holds at once.
     statistics_bytes : int
-        Of the statistics of all models that share a reading.
+        Of the statistics of all models that share a pass.
     leaving_bytes : int
-        Of what leaves a task: those statistics and the rows that are least likely, or the first reading's covariance.
+        Of what leaves a task: those statistics and the rows that are least likely, or the first pass's covariance.
     sample_rows, sample_bytes : int
         Rows that the sample may have, and their bytes.
     machine : Machine
@@ -303,7 +303,7 @@ def project(
     sample_rows : int
         Rows that the fit's sample may have.
     n_models : int, default=1
-        Models that share a reading.
+        Models that share a pass.
     n_unlikely : int, default=0
         Rows that a task may return.
     persist : bool or "auto", default=False
@@ -312,7 +312,7 @@ def project(
     n_terms = FAMILIES[covariance_type].n_terms(rows.n_features)
     statistics_bytes = 8 * n_components * n_terms * n_models
     matrix_bytes = _matrix_bytes(covariance_type, rows.n_features)
-    # The first reading gives the covariance of the data, the others statistics.
+    # The first pass gives the covariance of the data, the others statistics.
     leaving_bytes = max(statistics_bytes + 8 * (rows.n_features + 2) * n_unlikely, matrix_bytes)
     sample_bytes = 8 * (rows.n_features + 2) * sample_rows
     complete = rows.n_rows is not None and sample_rows >= rows.n_rows

@@ -57,11 +57,11 @@ class Preparation:
     complete : bool
         Whether the sample holds every row that counts.
     cost : PassCost
-        Of the reading.
+        Of the pass.
     missing : str
         What to do with rows that have missing values.
     version : str or None
-        What changes when the store of the rows does, as it was before the reading.
+        What changes when the store of the rows does, as it was before the pass.
     """
 
     rows: Rows
@@ -87,7 +87,7 @@ class Preparation:
         return self.sample.as_rows() if self.complete else self.rows
 
     def check(self, statistics: SufficientStatistics, costs: list[PassCost], cost: PassCost) -> None:
-        """Check what a pass over `source` gave, and append its cost where it was a reading.
+        """Check what a pass over `source` gave, and append its cost where that read the source.
 
         Raises
         ------

@@ -32,7 +32,7 @@ _TASK_SECONDS = 3e-4
 
 
 def plan_fit(rows: Rows, candidates: Sequence[Settings]) -> Plan:
-    """Project what a fit, or several that share the readings, take where they would run now.
+    """Project what a fit, or several that share the passes, take where they would run now.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Several models of different sizes and families, fed by the same readings, and compared.
+"""Several models of different sizes and families, fed by the same passes, and compared.
 
 Held-out rows enter no statistics, and their log-density under each model is summed up in the pass, with the products of
 the models' (for the standard error of any difference). Each candidate has the starts that it would have alone. A start
@@ -40,7 +40,7 @@ _SELECTION_TOL = 1e-4
 
 @dataclass(frozen=True)
 class Compared:
-    """One candidate of a search, as it stood at its last reading.
+    """One candidate of a search, as it stood in its last pass.
 
     Attributes
     ----------
@@ -60,7 +60,7 @@ class Compared:
         Mean log-density of the held-out rows, nats per row, and its standard error; NaN where none were held out.
     behind, behind_error : float
         How far `held_out` is behind the chosen candidate's, and the standard error of this difference, in the last
-        reading that both took part in; NaN where there is none since either lost components.
+        pass that both took part in; NaN where there is none since either lost components.
     gap : float
         Estimated distance to its optimum, nats per row.
     n_passes : int
@@ -102,7 +102,7 @@ def select(
     share: float,
     callback: Callable[[Sequence[Candidate]], None] | None = None,
 ) -> Selection:
-    """Fit all candidates with the same readings, choose the best, and fit that to all rows.
+    """Fit all candidates with the same passes, choose the best, and fit that to all rows.
 
     Parameters
     ----------
@@ -114,7 +114,7 @@ def select(
     share : float
         Of the rows to hold out.
     callback : callable, optional
-        Called with the candidates after each reading.
+        Called with the candidates after each pass.
     """
     with one_blas_thread():
         return _select(rows, candidates, criterion, share, callback)

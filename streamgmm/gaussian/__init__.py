@@ -2,8 +2,8 @@
 
 A mixture is a softmax over linear functions of a feature vector. A covariance family names the products of a row's
 values that its densities are made of: ``phi = (1, z, z_i z_j)`` with i <= j for full covariances, ``(1, z, z_j^2)`` for
-diag, ``(1, z, |z|^2)`` for spherical, and ``(1, z)`` for tied ones, whose quadratic term is the same for all
-components. Log weight plus log-density of component k is then ``Theta_k @ phi(z)``, with the natural parameters Theta.
+diag, ``(1, z, |z|^2)`` for spherical, and ``(1, z)`` for tied ones, whose quadratic term is the same for all components
+and left out. Log weight plus log-density of component k is then ``Theta_k @ phi(z)``, with the natural parameters Theta.
 
 An E-step on a block of rows is therefore a matrix product (the logits), a softmax (the responsibilities), and a second
 matrix product: the sum over rows of responsibility times ``phi``. Those sums are the sufficient statistics, N_k, the
@@ -13,8 +13,7 @@ spherical and D+1 for tied covariances. Statistics of blocks add up, and the M-s
 Whitening
     A fit works in coordinates in which the data's mean is 0 and its covariance the identity, as far as the family
     allows: a whole matrix for full and tied, a scale per feature for diag, one scale for spherical. There the terms of
-    the quadratic form have about the same size, and products may be formed without subtracting the means first. Units
-    make no difference to a fit.
+    the quadratic form have about the same size, and products may be formed without subtracting the means first.
 Kernels
     Numba compiles three. Two use the fast products above, in float32 or in float64. The centered kernel subtracts each
     mean before it multiplies, so that nothing cancels, and takes about ten times as long.

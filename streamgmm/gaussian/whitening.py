@@ -101,13 +101,13 @@ def whiten_fully(center: Floats, covariance: Floats) -> Whitening:
         addition = (eigenvectors * raised) @ eigenvectors.T
         correlation = correlation + addition
         floor += addition
-    colouring = spread[:, np.newaxis] * linalg.cholesky(correlation, lower=True)
-    whitening = linalg.solve_triangular(colouring, np.eye(n_features), lower=True)
+    inverse = spread[:, np.newaxis] * linalg.cholesky(correlation, lower=True)
+    matrix = linalg.solve_triangular(inverse, np.eye(n_features), lower=True)
     singular = bool(constant) or bool(raised.any())
     if singular:
-        floor = whitening @ (floor * np.outer(spread, spread)) @ whitening.T
-    log_det = -float(np.log(np.diag(colouring)).sum())
-    return Whitening(center, None, whitening, colouring, log_det, floor, constant, singular)
+        floor = matrix @ (floor * np.outer(spread, spread)) @ matrix.T
+    log_det = -float(np.log(np.diag(inverse)).sum())
+    return Whitening(center, None, matrix, inverse, log_det, floor, constant, singular)
 
 
 def whiten_by_feature(center: Floats, variances: Floats) -> Whitening:

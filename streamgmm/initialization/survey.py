@@ -61,7 +61,7 @@ class SurveyRequest:
 @serializable
 @dataclass(frozen=True)
 class Survey:
-    """What one reading of some rows says about them.
+    """What one pass over some rows says about them.
 
     Attributes
     ----------
@@ -256,7 +256,7 @@ def survey_blocks(blocks: Iterable[Block], request: SurveyRequest) -> Survey:
     return Survey.merged(_survey_block(piece, request) for piece in pieces)
 
 
-#: Gives what is there of a reading for a request, and takes what comes of it.
+#: Gives what is there of a pass for a request, and takes what comes of it.
 PartsOf = Callable[[Any], Parts]
 
 

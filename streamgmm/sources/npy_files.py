@@ -35,7 +35,7 @@ class RemoteNpyRows(RandomAccessRows):
 
     def __init__(self, url: str, *, memory_limit: int | None = None) -> None:
         self.description = self._url = url
-        self._reading = ReadPolicy.of(url)
+        self._policy = ReadPolicy.of(url)
         shape, self._columns_first, self.dtype, self._offset = self._header()
         check_two_dimensional(shape, url)
         check_dtype(self.dtype, url)
@@ -49,7 +49,7 @@ class RemoteNpyRows(RandomAccessRows):
         self._piece_rows = max(1, min(limit_task_bytes(PIECE_BYTES, memory_limit) // row_bytes, self.n_rows))
         piece_bytes = self._piece_rows * row_bytes
         check_piece(piece_bytes, memory_limit, url)
-        self._ahead = self._reading.remote and fits(2 * piece_bytes, memory_limit)
+        self._ahead = self._policy.remote and fits(2 * piece_bytes, memory_limit)
         self.piece_bytes = (2 if self._ahead else 1) * piece_bytes
 
     def _header(self) -> tuple[tuple[int, ...], bool, np.dtype[Any], int]:
@@ -68,7 +68,7 @@ class RemoteNpyRows(RandomAccessRows):
             found: int | None = filesystem.info(place).get("size")
             return found
 
-        size = self._reading.call(request, self._url)
+        size = self._policy.call(request, self._url)
         needed = self._offset + self._n_rows * self.n_features * self.dtype.itemsize
         if size is not None and size < needed:
             raise RowsError(
@@ -84,7 +84,7 @@ class RemoteNpyRows(RandomAccessRows):
                 raise OSError(f"{len(data)} bytes came instead of {stop - start}")
             return data
 
-        return self._reading.call(request, f"{self._url}: {what}")
+        return self._policy.call(request, f"{self._url}: {what}")
 
     def stored_version(self) -> str | None:
         return digest_of_files([self._url])

@@ -75,7 +75,7 @@ class ParquetRows(RandomAccessRows):
             self.description, first = f"{source[0]}{more}", source[0]
         else:
             self.description, first = "the dataset X", ""
-        self._reading = ReadPolicy.of(first)
+        self._policy = ReadPolicy.of(first)
 
         def planned() -> Columns:
             if isinstance(source, str):
@@ -84,8 +84,8 @@ class ParquetRows(RandomAccessRows):
                 return Columns.of(list_files(source), request, self.description)
             return Columns.of(dataset_files(source), request, self.description, source.schema)
 
-        columns = self._reading.call(planned, self.description)
-        self._reading = ReadPolicy.of(columns.footers[0].file.url)
+        columns = self._policy.call(planned, self.description)
+        self._policy = ReadPolicy.of(columns.footers[0].file.url)
         self._casts = columns.declared
         self._groups = [
             RowGroup(footer.file.url, *of_group, keys)
@@ -113,8 +113,8 @@ class ParquetRows(RandomAccessRows):
         self._batch_rows = max(1, min(_BATCH_ROWS, wanted, self._starts[-1]))
         piece_bytes = self._batch_rows * row_bytes
         check_piece(piece_bytes, memory_limit, self.description)
-        self._ahead = self._reading.remote and fits(2 * piece_bytes, memory_limit)
-        encoded = max(group.n_bytes for group in self._groups) if self._reading.remote else 0
+        self._ahead = self._policy.remote and fits(2 * piece_bytes, memory_limit)
+        encoded = max(group.n_bytes for group in self._groups) if self._policy.remote else 0
         self.piece_bytes = (2 if self._ahead else 1) * piece_bytes + encoded // COPIES
         ranges: list[RowRange] = []
         start = 0
@@ -155,13 +155,13 @@ class ParquetRows(RandomAccessRows):
         """Decode a row group, some rows at a time; after a failure that may pass, go on with the rows that follow."""
         n_given = 0
         try:
-            for attempt in self._reading.retries.attempting(self._reading.may_pass):
+            for attempt in self._policy.retries.attempting(self._policy.may_pass):
                 with attempt:
                     for table in islice(self._decoded(group, names), n_given, None):
                         n_given += 1
                         yield table
         except Exception as error:
-            raise self._reading.error(error, f"{group.path}: row group {group.index}") from error
+            raise self._policy.error(error, f"{group.path}: row group {group.index}") from error
 
     def _decoded(self, group: RowGroup, names: Sequence[str]) -> Iterator[pa.Table]:
         import pyarrow as pa
@@ -170,7 +170,7 @@ class ParquetRows(RandomAccessRows):
         keys = dict(group.keys)
         # From a file here, a megabyte of each column at a time; from elsewhere a row group's columns as a whole, which
         # takes fewer requests.
-        options = {} if self._reading.remote else {"buffer_size": _BUFFER_BYTES, "pre_buffer": False}
+        options = {} if self._policy.remote else {"buffer_size": _BUFFER_BYTES, "pre_buffer": False}
         filesystem, place = get_filesystem(group.path)
         with filesystem.open(place, "rb") as file, pq.ParquetFile(file, **options) as parquet:
             of_file = set(parquet.schema_arrow.names)

@@ -60,8 +60,8 @@ class ZarrRows(RandomAccessRows):
         self.dtype = np.dtype(array.dtype) if self._packing is None else self._packing.dtype
         self.feature_names = None
         self.in_memory = type(array.store).__name__ == "MemoryStore"
-        self._reading = ReadPolicy.of("" if self.in_memory else self._path)
-        self._placed = PlacedArray(array, Place.of(array, opened), description, self._reading)
+        self._policy = ReadPolicy.of("" if self.in_memory else self._path)
+        self._placed = PlacedArray(array, Place.of(array, opened), description, self._policy)
         row_bytes = self.dtype.itemsize * self.n_features
         target = choose_task_bytes(self.n_rows * row_bytes, memory_limit)
         piece_rows = array.chunks[0]
@@ -75,7 +75,7 @@ class ZarrRows(RandomAccessRows):
         self._piece_rows = max(1, limit_task_bytes(PIECE_BYTES, memory_limit) // (row_bytes * piece_rows)) * piece_rows
         piece_bytes = min(self._piece_rows, self.n_rows) * row_bytes
         check_piece(piece_bytes, memory_limit, description)
-        self._ahead = self._reading.remote and fits(2 * piece_bytes, memory_limit)
+        self._ahead = self._policy.remote and fits(2 * piece_bytes, memory_limit)
         self.piece_bytes = (2 if self._ahead else 1) * piece_bytes
 
     @property
@@ -107,7 +107,7 @@ class ZarrRows(RandomAccessRows):
     def _piece(self, start: int, stop: int) -> Block:
         array = self.array
         try:
-            x = self._reading.call(lambda: np.asarray(array[start:stop]), f"rows {start} to {stop - 1}")
+            x = self._policy.call(lambda: np.asarray(array[start:stop]), f"rows {start} to {stop - 1}")
         except RowsError as error:
             # What decoding raises; other errors are of the store as a whole.
             damaged = isinstance(error.__cause__, (RuntimeError, ValueError))

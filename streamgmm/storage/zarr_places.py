@@ -82,8 +82,8 @@ class Place:
 class PlacedArray:
     """An array that this process has opened, and how others come to it."""
 
-    def __init__(self, array: zarr.Array[Any], place: Place, description: str, reading: ReadPolicy) -> None:
-        self.place, self.description, self._reading = place, description, reading
+    def __init__(self, array: zarr.Array[Any], place: Place, description: str, policy: ReadPolicy) -> None:
+        self.place, self.description, self._policy = place, description, policy
         if place.kind == "folder" and place.value != str(array.store.root):  # type: ignore[attr-defined]
             # This process too may go to another folder.
             array = _array_in(self.place.open(), array.store_path.path, array.metadata)
@@ -91,24 +91,24 @@ class PlacedArray:
 
     def __reduce__(self) -> tuple[Any, ...]:
         if type(self.array.store).__name__ == "MemoryStore":
-            return type(self), (self.array, self.place, self.description, self._reading)
+            return type(self), (self.array, self.place, self.description, self._policy)
         path, metadata = self.array.store_path.path, self.array.metadata
-        return _SentArray, (self.place, path, metadata, self.description, self._reading)
+        return _SentArray, (self.place, path, metadata, self.description, self._policy)
 
     def check_there(self) -> None:
         """Raise an error where the store has gone, or is another one by now."""
-        _check_there(self.place, self.array, self.description, self._reading)
+        _check_there(self.place, self.array, self.description, self._policy)
 
 
 class _SentArray:
     """What `PlacedArray` is for workers: a scheduler, which unpacks tasks too, opens nothing."""
 
-    def __init__(self, place: Place, path: str, metadata: Any, description: str, reading: ReadPolicy) -> None:
+    def __init__(self, place: Place, path: str, metadata: Any, description: str, policy: ReadPolicy) -> None:
         self.place, self._path, self._metadata = place, path, metadata
-        self.description, self._reading = description, reading
+        self.description, self._policy = description, policy
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self.place, self._path, self._metadata, self.description, self._reading)
+        return type(self), (self.place, self._path, self._metadata, self.description, self._policy)
 
     @cached_property
     def array(self) -> zarr.Array[Any]:
@@ -126,18 +126,18 @@ class _SentArray:
 
     def _opened(self) -> zarr.Array[Any]:
         try:
-            store = self._reading.call(self.place.open, self.description)
+            store = self._policy.call(self.place.open, self.description)
         except Exception as error:
             if isinstance(error.__cause__, FileNotFoundError):
                 raise unseen_error(self.description) from error
             raise
         array = _array_in(store, self._path, self._metadata)
-        _compare(array, self.description, self._reading)
+        _compare(array, self.description, self._policy)
         return array
 
     def check_there(self) -> None:
         """Raise an error where the store has gone, or is another one by now."""
-        _check_there(self.place, self.array, self.description, self._reading)
+        _check_there(self.place, self.array, self.description, self._policy)
 
 
 def _array_in(store: Any, path: str, metadata: Any) -> zarr.Array[Any]:
@@ -147,16 +147,16 @@ def _array_in(store: Any, path: str, metadata: Any) -> zarr.Array[Any]:
     return zarr.Array(zarr.AsyncArray(metadata, zarr.storage.StorePath(store, path)))
 
 
-def _check_there(place: Place, array: zarr.Array[Any], description: str, reading: ReadPolicy) -> None:
+def _check_there(place: Place, array: zarr.Array[Any], description: str, policy: ReadPolicy) -> None:
     if place.kind == "folder":
         # A look at one file of this machine's costs nothing.
         folder = Path(place.value) / array.store_path.path
         if (folder / ("zarr.json" if array.metadata.zarr_format == 3 else ".zarray")).is_file():
             return
-    _compare(array, description, reading)
+    _compare(array, description, policy)
 
 
-def _compare(array: zarr.Array[Any], description: str, reading: ReadPolicy) -> None:
+def _compare(array: zarr.Array[Any], description: str, policy: ReadPolicy) -> None:
     """Compare an array's metadata with what is in its store now.
 
     Raises
@@ -166,7 +166,7 @@ def _compare(array: zarr.Array[Any], description: str, reading: ReadPolicy) -> N
     DataChangedError
         Where there is another array.
     """
-    found = reading.call(lambda: _metadata_in(array), f"the metadata of {description}")
+    found = policy.call(lambda: _metadata_in(array), f"the metadata of {description}")
     if found is None:
         raise unseen_error(description)
     was, now = _values_of(array.metadata), _values_of(found)

@@ -346,7 +346,7 @@ def test_a_lock_counts_while_its_owner_lives(owner, lives, store, tmp_path):
     (folder / LOCK).write_text(json.dumps(here | owner))
     model = mixture(checkpoint=folder, max_iter=1, tol=1e6)
     if lives:
-        with pytest.raises(CheckpointInUseError, match="on h, last sign of life"):
+        with pytest.raises(CheckpointInUseError, match="on h, last heartbeat"):
             model.fit(store)
         assert json.loads((folder / LOCK).read_text())["run"] == "other"
     else:
