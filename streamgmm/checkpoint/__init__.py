@@ -6,7 +6,7 @@ call goes on from there, and ends with the bits of a run that nothing stopped: t
 and every random choice follows from the seed.
 
 What it goes on from
-    A checkpoint of other rows or other settings is refused, by the name of what differs; only those that change no step,
+    A checkpoint of other rows or other settings is refused, by the name of what differs; those that change no step,
     `max_iter` and `persist`, may differ. Rows are told apart by the sizes and times, or ETags, of their files, rows in
     memory by their values, Dask collections by the names that Dask gives them. A fit that has ended makes room for the
     next, so that a job of every night can keep its folder.

@@ -3,12 +3,13 @@
 A mixture is a softmax over linear functions of a feature vector. A covariance family names the products of a row's
 values that its densities are made of: ``phi = (1, z, z_i z_j)`` with i <= j for full covariances, ``(1, z, z_j^2)`` for
 diag, ``(1, z, |z|^2)`` for spherical, and ``(1, z)`` for tied ones, whose quadratic term is the same for all components
-and left out. Log weight plus log-density of component k is then ``Theta_k @ phi(z)``, with the natural parameters Theta.
+and left out. Log weight plus log-density of component k is then ``Theta_k @ phi(z)``, Theta the natural parameters.
 
 An E-step on a block of rows is therefore a matrix product (the logits), a softmax (the responsibilities), and a second
 matrix product: the sum over rows of responsibility times ``phi``. Those sums are the sufficient statistics, N_k, the
 weighted sums and the weighted outer products: K x F numbers, with F = (D+1)(D+2)/2 for full, 2D+1 for diag, D+2 for
-spherical and D+1 for tied covariances. Statistics of blocks add up, and the M-step (`m_step`) needs nothing else.
+spherical and D+1 for tied covariances. Statistics of blocks add up, and the M-step (`m_step`) needs nothing else, but
+for tied covariances the scatter of all rows, which is the same for every mixture and collected once.
 
 Whitening
     A fit works in coordinates in which the data's mean is 0 and its covariance the identity, as far as the family
