@@ -16,7 +16,6 @@ Files
     taken. There is no pointer to the latest that could be torn. A local file is an atomic output, written beside its
     place and renamed. The rows of the sample are in there; credentials are not.
 One run at a time
-    The run that has the folder says so in a lock, and gives a sign of life every 30 seconds. Another one is refused
-    while it lives. A run that died on the same machine makes room at once, one elsewhere after five minutes without a
-    sign.
+    The run that has the folder says so in a lock, with a heartbeat every 30 seconds. Another one is refused while it
+    lives. A run that died on the same machine makes room at once, one elsewhere after five minutes without a heartbeat.
 """

@@ -13,29 +13,24 @@ from streamgmm.em.iteration import PlainEM
 from streamgmm.em.passes import RowsInMemory
 from streamgmm.em.state import Accelerator, Problem
 from streamgmm.em.surrogate import Surrogate
-from streamgmm.exceptions import DataChangedError, InputError, MemoryLimitError, SingularCovarianceError
+from streamgmm.exceptions import DataChangedError, InputError, SingularCovarianceError
 from streamgmm.execution.passes import PassCost
 from streamgmm.fitting.settings import Settings
 from streamgmm.gaussian.covariances import FAMILIES, CovarianceFamily
 from streamgmm.gaussian.e_step import kernel_dtype
 from streamgmm.gaussian.m_step import MStep
+from streamgmm.gaussian.parameters import count_free_parameters
 from streamgmm.gaussian.precision import FLOAT64_TOLERANCE, SEARCH_TOLERANCE
 from streamgmm.gaussian.regularization import PenalizedMStep
 from streamgmm.gaussian.statistics import SufficientStatistics
 from streamgmm.gaussian.whitening import Whitening
-from streamgmm.initialization.budget import DEFAULT_BUDGET
-from streamgmm.initialization.search import SampleSearch, count_free_parameters
+from streamgmm.initialization.search import SampleSearch
 from streamgmm.initialization.survey import PartsOf, Survey, survey_rows
 from streamgmm.sources.base import Rows
 from streamgmm.typing import Floats
 
-_SMALLEST_SAMPLE = 10_000
-#: The share of all rows that the sample has, where memory allows and a search does not want more.
-_SHARE_OF_ROWS = 1 / 4
 #: Surrogate steps begin with so many rows for each parameter, or with this share of all, which is cheap next to a pass.
 _SURROGATE_ROWS_PER_PARAMETER, _SURROGATE_SHARE = 25, 1 / 16
-#: Bytes that the sample may take, where no memory limit is given; with one, an eighth of it.
-_SAMPLE_BYTES = 128 * 2**20
 #: Rows of the sample that a component is seeded again from.
 _SEED_ROWS = 10_000
 #: The quantile of |z_j| that counts as the reach of the rows.
@@ -237,37 +232,6 @@ def _rows_of(surveyed: Survey, n_components: int) -> RowsInMemory:
     if times == 1:
         return RowsInMemory(sample.x, sample.weight)
     return RowsInMemory(np.tile(sample.x, (times, 1)), np.tile(sample.weight / times, times))
-
-
-def sample_size(rows: Rows, candidates: Sequence[Settings]) -> int:
-    """Return how many rows the sample of some fits may have.
-
-    Raises
-    ------
-    MemoryLimitError
-        If it can't have one for each component.
-    """
-    n_features, memory_limit = rows.n_features, candidates[0].memory_limit
-    n_components = max(candidate.n_components for candidate in candidates)
-    n_parameters = max(count_free_parameters(*candidate.n_parameters_for, n_features) for candidate in candidates)
-    wanted = max(
-        _SMALLEST_SAMPLE,
-        DEFAULT_BUDGET.rows_per_parameter * n_parameters,
-        0 if rows.n_rows is None else int(_SHARE_OF_ROWS * rows.n_rows),
-    )
-    row_bytes = 8 * (n_features + 2)
-    # Where rows are so wide, the sample takes what it needs at least.
-    needed = n_components * row_bytes
-    budget = max(_SAMPLE_BYTES, needed)
-    affordable = (budget if memory_limit is None else min(budget, memory_limit // 8)) // row_bytes
-    if affordable < n_components:
-        raise MemoryLimitError(
-            f"memory_limit leaves room for a sample of {affordable} rows, fewer than n_components = {n_components}: "
-            f"raise the limit to {8 * needed} bytes at least"
-        )
-    if rows.n_rows is not None and rows.n_rows <= affordable:
-        return rows.n_rows
-    return min(wanted, affordable)
 
 
 def _shortage(family: CovarianceFamily, n_features: int, n_rows: float) -> float:

@@ -9,22 +9,27 @@ import numpy as np
 
 from streamgmm.em.candidates import N_UNLIKELY
 from streamgmm.em.passes import EStepFunction
+from streamgmm.exceptions import MemoryLimitError
 from streamgmm.execution.cluster import get_active_client, get_workers
 from streamgmm.execution.memory import get_process_memory
 from streamgmm.execution.passes import run_measured_pass, run_pass
 from streamgmm.execution.persisted import PersistedRows
 from streamgmm.execution.threads import count_threads
 from streamgmm.fitting.plan import Machine, Plan, Speed, project
-from streamgmm.fitting.prepare import sample_size
 from streamgmm.fitting.settings import Settings
 from streamgmm.gaussian.covariances import FAMILIES
 from streamgmm.gaussian.e_step import PassModel
-from streamgmm.gaussian.parameters import MixtureParameters
+from streamgmm.gaussian.parameters import MixtureParameters, count_free_parameters
 from streamgmm.gaussian.precision import Kernel
-from streamgmm.initialization.search import count_free_parameters
+from streamgmm.initialization.budget import DEFAULT_BUDGET
 from streamgmm.sources.base import Block, Rows
 from streamgmm.typing import Floats
 
+_SMALLEST_SAMPLE = 10_000
+#: The share of all rows that the sample has, where memory allows and a search does not want more.
+_SHARE_OF_ROWS = 1 / 4
+#: Bytes that the sample may take, where no memory limit is given; with one, an eighth of it.
+_SAMPLE_BYTES = 128 * 2**20
 #: Tasks that are looked into for one with rows.
 _MOST_PROBES = 8
 #: Seconds that a task costs a cluster, where it has so many that several are one of Dask's.
@@ -54,6 +59,37 @@ def plan_fit(rows: Rows, candidates: Sequence[Settings]) -> Plan:
         n_unlikely=N_UNLIKELY,
         persist=candidates[0].persist,
     )
+
+
+def sample_size(rows: Rows, candidates: Sequence[Settings]) -> int:
+    """Return how many rows the sample of some fits may have.
+
+    Raises
+    ------
+    MemoryLimitError
+        If it can't have one for each component.
+    """
+    n_features, memory_limit = rows.n_features, candidates[0].memory_limit
+    n_components = max(candidate.n_components for candidate in candidates)
+    n_parameters = max(count_free_parameters(*candidate.n_parameters_for, n_features) for candidate in candidates)
+    wanted = max(
+        _SMALLEST_SAMPLE,
+        DEFAULT_BUDGET.rows_per_parameter * n_parameters,
+        0 if rows.n_rows is None else int(_SHARE_OF_ROWS * rows.n_rows),
+    )
+    row_bytes = 8 * (n_features + 2)
+    # Where rows are so wide, the sample takes what it needs at least.
+    needed = n_components * row_bytes
+    budget = max(_SAMPLE_BYTES, needed)
+    affordable = (budget if memory_limit is None else min(budget, memory_limit // 8)) // row_bytes
+    if affordable < n_components:
+        raise MemoryLimitError(
+            f"memory_limit leaves room for a sample of {affordable} rows, fewer than n_components = {n_components}: "
+            f"raise the limit to {8 * needed} bytes at least"
+        )
+    if rows.n_rows is not None and rows.n_rows <= affordable:
+        return rows.n_rows
+    return min(wanted, affordable)
 
 
 def place_rows(rows: Rows, candidates: Sequence[Settings]) -> tuple[Rows, Plan]:

@@ -69,9 +69,7 @@ class MixtureParameters:
     @property
     def n_parameters(self) -> int:
         """Number of free parameters: weights, means and covariances."""
-        n_components, n_features = self.means.shape
-        n_covariance = self.family.n_covariance_parameters(n_components, n_features)
-        return int(n_covariance + n_components * n_features + n_components - 1)
+        return count_free_parameters(self.covariance_type, self.n_components, self.n_features)
 
     @property
     def precisions(self) -> Floats:
@@ -161,3 +159,9 @@ class MixtureParameters:
         else:
             covariance = self.weights @ (self.variances() + offsets**2)
         return self.family.whitening(center, covariance)
+
+
+def count_free_parameters(covariance_type: str, n_components: int, n_features: int) -> int:
+    """Return the number of free parameters of a mixture."""
+    family = FAMILIES[covariance_type]
+    return family.n_covariance_parameters(n_components, n_features) + n_components * (n_features + 1) - 1

@@ -23,7 +23,7 @@ from streamgmm.em.state import Problem, State
 from streamgmm.exceptions import SingularCovarianceError
 from streamgmm.execution.threads import run_at_once
 from streamgmm.gaussian.covariances import FAMILIES
-from streamgmm.gaussian.parameters import MixtureParameters
+from streamgmm.gaussian.parameters import MixtureParameters, count_free_parameters
 from streamgmm.gaussian.precision import SEARCH_TOLERANCE
 from streamgmm.gaussian.whitening import Whitening
 from streamgmm.initialization.budget import DEFAULT_BUDGET, Effort, SearchBudget
@@ -128,12 +128,6 @@ def _search_rows(search: SampleSearch, rows_per_parameter: int) -> RowsInMemory:
         n_rows=search.n_rows,
     )
     return search.rows.first(max(FEWEST_ROWS, wanted))
-
-
-def count_free_parameters(covariance_type: str, n_components: int, n_features: int) -> int:
-    """Return the number of free parameters of a mixture."""
-    family = FAMILIES[covariance_type]
-    return family.n_covariance_parameters(n_components, n_features) + n_components * (n_features + 1) - 1
 
 
 def find_starts(search: SampleSearch) -> list[MixtureParameters]:

@@ -16,7 +16,7 @@ from streamgmm.exceptions import MemoryLimitError
 from streamgmm.execution.tasks import tasks_of
 from streamgmm.fitting import probe as planning
 from streamgmm.fitting.plan import Machine, project
-from streamgmm.fitting.prepare import sample_size
+from streamgmm.fitting.probe import sample_size
 from streamgmm.gaussian.covariances import FAMILIES
 from streamgmm.sources.open import open_rows
 from tests.helpers import clusters
