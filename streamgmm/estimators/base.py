@@ -16,7 +16,6 @@ from sklearn.utils.validation import check_is_fitted
 
 from streamgmm.estimators.validation import as_array
 from streamgmm.exceptions import InputError, RowsError
-from streamgmm.execution.memory import parse_memory_limit
 from streamgmm.gaussian.parameters import MixtureParameters
 from streamgmm.predict.evaluate import LogLikelihood, log_likelihood, predict
 from streamgmm.sources.base import Rows
@@ -25,6 +24,7 @@ from streamgmm.sources.schema import FeatureSchema
 from streamgmm.sources.unwrapping import fill_masked, unwrap
 from streamgmm.storage.places import InUse, find_places
 from streamgmm.typing import Floats, Integers
+from streamgmm.units import parse_memory_limit
 
 if TYPE_CHECKING:
     import dask.array as da

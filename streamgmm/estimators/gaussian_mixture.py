@@ -21,7 +21,6 @@ from streamgmm.em.state import State
 from streamgmm.estimators.base import BaseMixture
 from streamgmm.estimators.progress import report_progress
 from streamgmm.estimators.validation import check_warm_start
-from streamgmm.execution.memory import parse_memory_limit
 from streamgmm.fitting.fit import FitResult, fit
 from streamgmm.fitting.listener import Listener
 from streamgmm.fitting.parameters import check_parameters
@@ -32,6 +31,7 @@ from streamgmm.gaussian.covariances import FAMILIES
 from streamgmm.initialization.seeding import GivenStart
 from streamgmm.sources.base import Rows
 from streamgmm.storage.places import InUse, Place, check_checkpoint_apart, find_places
+from streamgmm.units import parse_memory_limit
 
 if TYPE_CHECKING:
     import dask.array as da

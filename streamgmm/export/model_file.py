@@ -24,7 +24,6 @@ from streamgmm._version import __version__
 from streamgmm.em.convergence import StopReason
 from streamgmm.estimators.gaussian_mixture import GaussianMixture
 from streamgmm.exceptions import InputError, ModelFileError
-from streamgmm.execution.memory import parse_memory_limit
 from streamgmm.fitting.parameters import PARAMETERS
 from streamgmm.gaussian.consistency import check_consistent
 from streamgmm.gaussian.parameters import MixtureParameters
@@ -35,6 +34,7 @@ from streamgmm.storage.outputs import check_output
 from streamgmm.storage.places import check_apart, find_places
 from streamgmm.storage.requests import retry
 from streamgmm.storage.urls import open_url
+from streamgmm.units import parse_memory_limit
 
 FORMAT_VERSION = 1
 #: Bytes of a header, at most: what the format admits.

@@ -52,11 +52,3 @@ def show_table(columns: Sequence[tuple[str, bool]], rows: Iterable[Sequence[str]
     console.print(table)
     text: str = console.file.getvalue()  # type: ignore[attr-defined]
     return "\n".join(line.rstrip() for line in text.rstrip().splitlines())
-
-
-def show_size(n_bytes: float) -> str:
-    """Say how much memory or data so many bytes are."""
-    for unit, size in (("TB", 10**12), ("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
-        if n_bytes >= size:
-            return f"{n_bytes / size:.1f} {unit}"
-    return f"{int(n_bytes)} bytes"

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from streamgmm.exceptions import InputError
-from streamgmm.execution.memory import parse_memory_limit
+from streamgmm.units import parse_memory_limit
 
 
 class Kind(Protocol):

@@ -9,10 +9,11 @@ import numpy as np
 
 from streamgmm.exceptions import MemoryLimitError
 from streamgmm.execution.tree_reduce import MOST_PARTS, count_groups
-from streamgmm.fitting.display import show_facts, show_size
+from streamgmm.fitting.display import show_facts
 from streamgmm.gaussian.covariances import FAMILIES
 from streamgmm.sources.base import Rows
 from streamgmm.sources.chunking import COPIES
+from streamgmm.units import show_size
 
 #: Resident bytes of a worker that has imported what it needs and compiled its kernels, before it has read a row.
 PROCESS_BYTES = 400 * 10**6

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from streamgmm.em.convergence import StopReason
 from streamgmm.em.state import State
 from streamgmm.execution.passes import PassCost
-from streamgmm.fitting.display import show_facts, show_size, show_table
+from streamgmm.fitting.display import show_facts, show_table
 from streamgmm.typing import Floats
+from streamgmm.units import show_size
 
 #: The share of a variance above which regularisation is reported, and how many components are named.
 _NOTICED, _MOST_NAMED = 0.01, 5

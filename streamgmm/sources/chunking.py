@@ -5,6 +5,7 @@ That is what makes a fit give the same bits on any number of them.
 
 from streamgmm.exceptions import MemoryLimitError
 from streamgmm.sources.base import RowRange
+from streamgmm.units import show_size
 
 #: Decoded bytes that one task reads at most, where the data's own pieces allow: a task on a cluster costs 1 to 6 ms.
 STORED_TASK_BYTES = 64 * 2**20
@@ -58,6 +59,6 @@ def check_piece(n_bytes: int, memory_limit: int | None, what: str) -> None:
     if memory_limit is not None and not fits(n_bytes, memory_limit):
         needed = n_bytes * COPIES
         raise MemoryLimitError(
-            f"{what}: one piece decodes to {n_bytes / 2**20:.0f} MiB and takes up to {needed / 2**20:.0f} MiB while it "
-            f"is read, more than memory_limit={memory_limit / 2**20:.0f} MiB: raise the limit, or store smaller chunks"
+            f"{what}: one piece decodes to {show_size(n_bytes)} and takes up to {show_size(needed)} while it is read, "
+            f"more than memory_limit={show_size(memory_limit)}: raise the limit, or store smaller chunks"
         )

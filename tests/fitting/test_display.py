@@ -4,7 +4,8 @@ import sys
 
 import pytest
 
-from streamgmm.fitting.display import show_facts, show_size, show_table
+from streamgmm.fitting.display import show_facts, show_table
+from streamgmm.units import show_size
 
 
 def test_facts_stand_below_each_other():
