@@ -22,7 +22,6 @@ from streamgmm.estimators.base import BaseMixture
 from streamgmm.estimators.progress import report_progress
 from streamgmm.estimators.validation import check_warm_start
 from streamgmm.fitting.fit import FitResult, fit
-from streamgmm.fitting.listener import Listener
 from streamgmm.fitting.parameters import check_parameters
 from streamgmm.fitting.plan import Plan
 from streamgmm.fitting.probe import plan_fit, probe_speed
@@ -248,9 +247,9 @@ class GaussianMixture(BaseMixture):
         settings = self._settings(rows)
         with (
             self._opened_checkpoint(rows, settings, opened._source_places) as checkpoint,
-            report_progress(self.verbose, self.verbose_interval) as report,
+            report_progress(self.verbose, self.verbose_interval, self.callback) as listener,
         ):
-            result = fit(rows, settings, _Both(report, self.callback), checkpoint)
+            result = fit(rows, settings, listener, checkpoint)
         self._adopt(result, opened)
         if result.state.stop_reason is StopReason.MAX_ITER and self.tol > 0 and self.max_iter > 0:
             warnings.warn(
@@ -396,18 +395,3 @@ class GaussianMixture(BaseMixture):
 
     def _check_parameters(self) -> None:
         check_parameters(self.get_params(deep=False))
-
-
-class _Both:
-    """A listener that a user's callback hears after."""
-
-    def __init__(self, listener: Listener, callback: Callable[[State], None] | None) -> None:
-        self._listener, self._callback = listener, callback
-
-    def begin(self, phase: str) -> None:
-        self._listener.begin(phase)
-
-    def update(self, state: State) -> None:
-        self._listener.update(state)
-        if self._callback is not None:
-            self._callback(state)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import numpy as np
@@ -14,7 +14,9 @@ from streamgmm.fitting.listener import Listener, Silence
 
 
 @contextmanager
-def report_progress(verbose: int, verbose_interval: int) -> Iterator[Listener]:
+def report_progress(
+    verbose: int, verbose_interval: int, callback: Callable[[State], None] | None = None
+) -> Iterator[Listener]:
     """Give what hears how a fit comes along, and says so.
 
     Parameters
@@ -23,14 +25,16 @@ def report_progress(verbose: int, verbose_interval: int) -> Iterator[Listener]:
         0 for silence, 1 for a progress bar on a terminal and lines elsewhere, 2 for lines everywhere.
     verbose_interval : int
         Iterations between lines.
+    callback : callable, optional
+        Called with the state after each iteration, when that has been said.
     """
     if not verbose:
-        yield Silence()
+        yield WithCallback(Silence(), callback)
     elif verbose == 1 and sys.stderr.isatty():
         with _show_bar() as bar:
-            yield bar
+            yield WithCallback(bar, callback)
     else:
-        yield Lines(verbose_interval)
+        yield WithCallback(Lines(verbose_interval), callback)
 
 
 def describe_gap(state: State) -> str:
@@ -101,3 +105,20 @@ def _show_bar() -> Iterator[Bar]:
     bar = Bar()
     with bar.progress:
         yield bar
+
+
+class WithCallback:
+    """A listener, and a user's callback that hears after it."""
+
+    def __init__(self, listener: Listener, callback: Callable[[State], None] | None) -> None:
+        self._listener, self._callback = listener, callback
+
+    def begin(self, phase: str) -> None:
+        """Pass it on."""
+        self._listener.begin(phase)
+
+    def update(self, state: State) -> None:
+        """Pass it on, and call back."""
+        self._listener.update(state)
+        if self._callback is not None:
+            self._callback(state)

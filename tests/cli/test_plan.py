@@ -24,7 +24,7 @@ def run(*args):
 def test_for_people(store):
     done = run(store, "--components", "4")
     assert done.exit_code == 0, done.output
-    for word in ("5,000 x 3 float64", "4 components, full", "tasks", "a pass"):
+    for word in ("5,000 rows of 3 features, float64", "4 components, full", "tasks", "a pass"):
         assert word in done.stdout
 
 
