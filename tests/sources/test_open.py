@@ -191,7 +191,7 @@ def test_a_memory_limit_cuts_smaller_and_refuses_what_cannot_fit(tmp_path):
     zarr.create_array(path, data=x, chunks=(10_000, 8))
     assert open_rows(path).n_tasks == 1
     assert open_rows(path, memory_limit=8 * 10_000 * 8 * 8).n_tasks == 4
-    with pytest.raises(MemoryLimitError, match=r"memory_limit=1 MiB.*smaller chunks"):
+    with pytest.raises(MemoryLimitError, match=r"memory_limit=1\.0 MB.*smaller chunks"):
         open_rows(path, memory_limit=2**20)
 
 
