@@ -19,6 +19,8 @@ def demo(n_components: int, folder: str | None) -> None:
     Example: streamgmm demo
     """
     import os
+    import shutil
+    import sys
     import tempfile
     import time
 
@@ -55,7 +57,9 @@ def demo(n_components: int, folder: str | None) -> None:
     click.echo(f"model     {model_path}")
     click.echo(f"picture   {picture}")
     click.echo("")
+    # As it can be typed here: an environment need not be activated.
+    command = "streamgmm" if shutil.which("streamgmm") else sys.argv[0]
     click.echo("Look at the picture, and try these next:")
-    click.echo(f"  streamgmm info {model_path}")
-    click.echo(f"  streamgmm predict {model_path} {store} --output {os.path.join(folder, 'labels.zarr')}")
-    click.echo(f"  streamgmm select {store} --components 1:3 --covariance-type diag")
+    click.echo(f"  {command} info {model_path}")
+    click.echo(f"  {command} predict {model_path} {store} --output {os.path.join(folder, 'labels.zarr')}")
+    click.echo(f"  {command} select {store} --components 1:3 --covariance-type diag")

@@ -69,7 +69,7 @@ def fit(
         options.running_on(scheduler, workers, parameters["memory_limit"]),
     ):
         model.fit(source, sample_weight=weight_column, columns=options.split_columns(columns))
-    save(model, output)
+    save(model, output, overwrite=overwrite)
     click.echo(
         f"{output}: {len(model.weights_)} components, {model.n_features_in_} features, {model.lower_bound_:.6f} nats "
         f"per row, {_passes(model.fit_report_.n_passes)}, {model.stop_reason_.value}"

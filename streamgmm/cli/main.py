@@ -46,7 +46,9 @@ class _LazyGroup(click.Group):
             click.echo(f"streamgmm: {error.format_message()} (see {command} --help)", err=True)
             sys.exit(2)
         except (StreamGMMError, OSError) as error:
-            message = " ".join(str(error).split())
+            from streamgmm.cli.options import name_options
+
+            message = name_options(" ".join(str(error).split()))
             click.echo(f"streamgmm: {message or type(error).__name__}", err=True)
             sys.exit(1)
 

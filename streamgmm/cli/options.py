@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import sys
 import warnings
@@ -59,6 +60,27 @@ def parameter(name: str, *names: str, **settings: Any) -> Callable[[Callable[...
     elif isinstance(kind, Switch):
         flag, derived["default"] = f"{flag}/--no-{name.replace('_', '-')}", None
     return click.option(*(names or (flag,)), **{**derived, **settings})
+
+
+#: Parameters as messages name them, which are written for Python: with a text, with nothing.
+_WITH_TEXT = re.compile(r"\b(missing|resume|criterion|covariance_type|init_params)='([\w+-]+)'")
+_ALONE = re.compile(r"\b(columns|checkpoint|memory_limit|max_iter|n_init|held_out|reg_covar|tol)=(\S?)")
+
+
+def name_options(message: str) -> str:
+    """Name options in a message as they are named on the command line."""
+
+    def flag(name: str) -> str:
+        return f"--{name.replace('_', '-')}"
+
+    message = _WITH_TEXT.sub(lambda found: f"{flag(found[1])} {found[2]}", message)
+
+    def flag_and_value(found: re.Match[str]) -> str:
+        has_value = found[2].isalnum() or found[2] in ("[", "'")
+        return f"{flag(found[1])}{' ' if has_value else ''}{found[2]}"
+
+    message = _ALONE.sub(flag_and_value, message)
+    return message.replace("persist=False", "--no-persist").replace("(overwrite)", "(--overwrite)")
 
 
 def scheduler(command: Callable[..., Any]) -> Callable[..., Any]:

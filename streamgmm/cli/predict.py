@@ -34,6 +34,9 @@ def predict(
 ) -> None:
     """Evaluate MODEL at the rows of SOURCE and write the results, in the order of the rows.
 
+    Rows with missing values are an error or, with --missing drop or a model that was fitted so, get the label -1 and
+    NaN elsewhere. A .parquet output is a folder of files; no columns of SOURCE are copied.
+
     Example: streamgmm predict model.safetensors rows.zarr --output labels.zarr
     """
     from streamgmm import load, write_predictions

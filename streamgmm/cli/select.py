@@ -102,7 +102,7 @@ def select(
             **given,
         )
     if output is not None:
-        save(found.best, output)
+        save(found.best, output, overwrite=overwrite)
     if as_json:
         table = [{name: _finite(value) for name, value in row.items()} for row in found.table()]
         passes = found.best.fit_report_.n_passes

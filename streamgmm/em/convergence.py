@@ -48,7 +48,7 @@ class StopReason(Enum):
         """What the user may want to do next."""
         return {
             StopReason.CONVERGED: "the estimated gap to the optimum is under tol",
-            StopReason.NOISE_FLOOR: "what is left to gain is less than the rounding of the log-likelihood: raise tol",
+            StopReason.NOISE_FLOOR: "nothing is left to gain but the rounding of the log-likelihood",
             StopReason.MAX_ITER: "raise max_iter or tol, or start better: n_init, init_params, means_init",
             StopReason.DEGENERATE: "use reg_covar='auto', fewer components, or another covariance_type",
         }[self]

@@ -84,7 +84,8 @@ class SearchResult:
             [row(at, one) for at, one in enumerate(self.candidates)],
             marked=self.best_index,
         )
-        notes = [f"best by {self.criterion}; the lower a criterion, the better, and the higher the nats per row"]
+        better = "the higher, the better" if self.criterion == "held_out" else "the lower, the better"
+        notes = [f"best by {self.criterion.replace('_', ' ')}: {better}"]
         if any(one.dropped for one in self.candidates):
             notes.append("left: it could not win any more, and was not fitted to its end")
         if any(not math.isnan(one.held_out) for one in self.candidates):
@@ -209,4 +210,5 @@ def _listed(value: Any, name: str, kind: type) -> list[Any]:
 
 
 def _with_error(value: float, error: float) -> str:
-    return "" if math.isnan(value) else f"{value:.4f} ± {error:.4f}"
+    # Rounded first, and zero added: no -0.0000.
+    return "" if math.isnan(value) else f"{round(value, 4) + 0.0:.4f} ± {error:.4f}"

@@ -23,7 +23,7 @@ from sklearn.utils import check_random_state
 from streamgmm._version import __version__
 from streamgmm.em.convergence import StopReason
 from streamgmm.estimators.gaussian_mixture import GaussianMixture
-from streamgmm.exceptions import InputError, ModelFileError
+from streamgmm.exceptions import InputError, ModelFileError, OutputExistsError
 from streamgmm.fitting.parameters import PARAMETERS
 from streamgmm.gaussian.consistency import check_consistent
 from streamgmm.gaussian.parameters import MixtureParameters
@@ -40,13 +40,15 @@ FORMAT_VERSION = 1
 #: Bytes of a header, at most: what the format admits.
 _LARGEST_HEADER = 100_000_000
 _KEY = "streamgmm"
+#: Bytes at a file's beginning that say whether it is a model.
+_HEAD_BYTES = 200
 #: Says in another place that the header has a checksum: damage to its name alone must not do away with it.
 _HAS_CHECKSUM = "has_checksum"
 _ARRAYS = ("weights", "means", "covariances", "precisions_cholesky", "lower_bounds")
 
 
-def save(model: GaussianMixture, path: str | os.PathLike[str]) -> None:
-    """Write a fitted model to a file; the file appears whole or not at all, in the place of one that was there.
+def save(model: GaussianMixture, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
+    """Write a fitted model to a file; the file appears whole or not at all, in the place of a model that was there.
 
     Parameters
     ----------
@@ -54,6 +56,8 @@ def save(model: GaussianMixture, path: str | os.PathLike[str]) -> None:
         A fitted model.
     path : str or path
         Or the URL of a file in an object store, of anything that fsspec opens.
+    overwrite : bool, default=False
+        Whether to replace a file that is no model, too.
 
     Raises
     ------
@@ -61,9 +65,16 @@ def save(model: GaussianMixture, path: str | os.PathLike[str]) -> None:
         If the model is not fitted.
     InputError
         If the path is, or lies inside of, what the model was fitted to.
+    OutputExistsError
+        If a file is there that is no model, unless `overwrite`.
     OutputError
         If the file can't be written.
     """
+    if not isinstance(model, GaussianMixture):
+        raise InputError(
+            f"save(model, path): the first argument must be a fitted GaussianMixture, got {str(model)[:50]!r}, a "
+            f"{type(model).__name__}"
+        )
     from safetensors.numpy import save as serialise
     from sklearn.utils.validation import check_is_fitted
 
@@ -72,6 +83,8 @@ def save(model: GaussianMixture, path: str | os.PathLike[str]) -> None:
     # A model may take the place of its own file.
     check_apart(path, *(used for used in model._places_in_use() if used.what != "the file of the model"))
     check_output(path, overwrite=True, is_folder=False)
+    if not overwrite:
+        _check_replaces_a_model(path)
     parameters = {name: value for name, value in model.get_params(deep=False).items() if PARAMETERS[name].saved}
     parameters["covariance_type"], parameters["n_components"] = model._get_fitted_as()
     random_state = model.random_state
@@ -104,6 +117,31 @@ def save(model: GaussianMixture, path: str | os.PathLike[str]) -> None:
             retry(lambda: filesystem.pipe_file(place, data))
         else:
             replace_file(Path(local_path(path)).absolute(), data)
+
+
+def _check_replaces_a_model(path: str) -> None:
+    """Refuse to replace what is there unless it is a model: a mistyped name may be that of somebody's data.
+
+    Raises
+    ------
+    OutputExistsError
+    """
+    if is_url(path):
+        filesystem, place = open_url(path)
+        if not retry(lambda: filesystem.exists(place)):
+            return
+        head: bytes = retry(lambda: filesystem.cat_file(place, start=0, end=_HEAD_BYTES))
+    else:
+        place = local_path(path)
+        if not os.path.isfile(place):
+            return
+        with open(place, "rb") as file:
+            head = file.read(_HEAD_BYTES)
+    # The metadata come first, after eight bytes for their length and an opening brace.
+    if b'"__metadata__"' not in head or _KEY.encode() not in head:
+        raise OutputExistsError(
+            f"{path} exists and is not a streamgmm model: choose another name, or allow it to be replaced (overwrite)"
+        )
 
 
 def load(path: str | os.PathLike[str]) -> GaussianMixture:
@@ -218,6 +256,8 @@ def _bytes(path: str) -> bytes:
             raise ModelFileError(f"{path} can't be read: {error}") from error
         return data
     path = local_path(path)
+    if os.path.isdir(path):
+        raise ModelFileError(f"{path} is a folder, and no model file: give the file that save, or fit --output, wrote")
     if not os.path.isfile(path):
         raise ModelFileError(f"there is no model file {path}")
     try:
@@ -225,7 +265,9 @@ def _bytes(path: str) -> bytes:
             # Of rows that were given for a model, no more than this is read.
             length, size = int.from_bytes(file.read(8), "little"), os.fstat(file.fileno()).st_size
             if 8 + length > size or length > _LARGEST_HEADER:
-                raise ModelFileError(f"{path} is damaged or no model file: it would begin with {length} bytes of text")
+                raise ModelFileError(
+                    f"{path} is no model file, or damaged: it is not one that save, or fit --output, wrote"
+                )
             file.seek(0)
             return file.read()
     except OSError as error:

@@ -150,7 +150,10 @@ PARAMETERS: dict[str, Parameter] = {
     "warm_start": Parameter(CheckedLater(), for_many=False),
     "verbose": Parameter(Level(0)),
     "verbose_interval": Parameter(Integer(1), for_many=False),
-    "missing": Parameter(Choice(("raise", "drop")), "Rows with NaN or infinity: an error (the default), or left out."),
+    "missing": Parameter(
+        Choice(("raise", "drop")),
+        "Whether rows with NaN or infinity are an error (raise) or left out; a fitted model says which.",
+    ),
     "memory_limit": Parameter(
         Size(), 'Memory that a process may use for rows, as in "2GB"; they are read in smaller pieces.'
     ),

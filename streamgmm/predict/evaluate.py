@@ -53,7 +53,9 @@ class Predict:
             labels=self.kind == "labels",
         )
         if found.n_missing and self.missing == "raise":
-            raise self.provenance.missing_values_error(block.start + found.first_missing, None, found.n_missing)
+            raise self.provenance.missing_values_error(
+                block.start + found.first_missing, None, found.n_missing, of_all=False
+            )
         return {"labels": found.labels, "proba": found.resp, "log_density": found.log_prob}[self.kind]
 
 

@@ -74,15 +74,17 @@ class Provenance:
             return f"row {row % UNKNOWN_LENGTH_STRIDE} of chunk {row // UNKNOWN_LENGTH_STRIDE}"
         return f"row {row}"
 
-    def missing_values_error(self, row: int, feature: int | None, n_missing: int) -> MissingValuesError:
-        """Make the error for rows with missing values."""
+    def missing_values_error(
+        self, row: int, feature: int | None, n_missing: int, *, of_all: bool = True
+    ) -> MissingValuesError:
+        """Make the error for rows with missing values; `of_all` says whether all rows were looked at."""
         where = self.place(row)
         if feature is not None:
             name = f" ({self.feature_names[feature]!r})" if self.feature_names else ""
             where += f", column {feature}{name}"
         return MissingValuesError(
-            f"{self.description} has NaN or inf in {n_missing} row(s), the first at {where}: clean them, or leave such "
-            "rows out with missing='drop'"
+            f"{self.description} has NaN or inf in {'' if of_all else 'at least '}{n_missing} row(s), the first at "
+            f"{where}: clean them, or leave such rows out with missing='drop'"
         )
 
     def too_large_error(self, row: int, feature: int, value: float, largest: float) -> RowsError:

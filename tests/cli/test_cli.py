@@ -11,6 +11,7 @@ from click.testing import CliRunner
 
 from streamgmm import load
 from streamgmm.cli.main import main
+from streamgmm.cli.options import name_options
 from tests.helpers import bad_inputs
 
 
@@ -176,3 +177,29 @@ def test_every_command_has_help_and_an_example():
         assert f"Example: streamgmm {name}" in " ".join(shown.split())
         assert main.get_command(None, name).get_short_help_str(200)
     assert "predict" in run("--help").stdout
+
+
+@pytest.mark.parametrize(
+    ("message", "said"),
+    [
+        ("leave such rows out with missing='drop'", "leave such rows out with --missing drop"),
+        ("begin anew with resume='never'", "begin anew with --resume never"),
+        ("resume='must' needs checkpoint=, the folder", "--resume must needs --checkpoint, the folder"),
+        ("name some with columns=", "name some with --columns"),
+        ("use persist=False", "use --no-persist"),
+        ("allow it to be replaced (overwrite)", "allow it to be replaced (--overwrite)"),
+        ("more than memory_limit=1.0 MB", "more than --memory-limit 1.0 MB"),
+        ("the store s3://bucket/year=2020 is empty", "the store s3://bucket/year=2020 is empty"),
+    ],
+)
+def test_messages_name_options_as_they_are_typed(message, said):
+    assert name_options(message) == said
+
+
+def test_a_message_of_the_package_names_the_option(store, x, tmp_path):
+    broken = x.copy()
+    broken[3, 1] = np.nan
+    np.save(tmp_path / "broken.npy", broken)
+    one_line(
+        run("fit", tmp_path / "broken.npy", "--components", 2, "--output", tmp_path / "m", code=1), "--missing drop"
+    )

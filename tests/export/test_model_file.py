@@ -9,8 +9,8 @@ from safetensors.numpy import save_file
 from sklearn.exceptions import NotFittedError
 
 import streamgmm
-from streamgmm import GaussianMixture
-from streamgmm.exceptions import InputError, ModelFileError
+from streamgmm import GaussianMixture, load, save
+from streamgmm.exceptions import InputError, ModelFileError, OutputExistsError
 
 
 @pytest.fixture
@@ -110,3 +110,43 @@ def test_saving_needs_a_fit_and_a_folder(x, tmp_path):
         streamgmm.save(GaussianMixture(), tmp_path / "m")
     with pytest.raises(InputError, match="is not a folder"):
         streamgmm.save(GaussianMixture(random_state=0).fit(x), tmp_path / "nowhere" / "m")
+
+
+def test_only_a_model_is_replaced_without_being_told(x, tmp_path):
+    """A mistyped name may be that of somebody's data."""
+    model = GaussianMixture(2, random_state=0).fit(x)
+    data = tmp_path / "rows.parquet"
+    data.write_bytes(b"PAR1 rows PAR1")
+    with pytest.raises(OutputExistsError, match=r"rows\.parquet exists and is not a streamgmm model.*overwrite"):
+        save(model, data)
+    assert data.read_bytes() == b"PAR1 rows PAR1"
+    save(model, data, overwrite=True)
+    # Now it is one.
+    save(GaussianMixture(3, random_state=0).fit(x), data)
+    assert len(load(data).weights_) == 3
+
+
+def test_in_an_object_store_too(x):
+    import fsspec
+
+    model = GaussianMixture(2, random_state=0).fit(x)
+    filesystem = fsspec.filesystem("memory")
+    filesystem.pipe_file("/models/data", b"not a model")
+    with pytest.raises(OutputExistsError, match="not a streamgmm model"):
+        save(model, "memory://models/data")
+    assert filesystem.cat_file("/models/data") == b"not a model"
+    save(model, "memory://models/model")
+    save(model, "memory://models/model")
+    assert len(load("memory://models/model").weights_) == 2
+
+
+def test_arguments_in_the_wrong_order_are_named(x, tmp_path):
+    model = GaussianMixture(2, random_state=0).fit(x)
+    with pytest.raises(InputError, match=r"save\(model, path\): the first argument .* got 'm.safetensors', a str"):
+        save("m.safetensors", model)
+
+
+def test_what_is_no_model_is_called_what_it_is(tmp_path):
+    (tmp_path / "labels.zarr").mkdir()
+    with pytest.raises(ModelFileError, match=r"labels\.zarr is a folder, and no model file"):
+        load(tmp_path / "labels.zarr")
