@@ -54,7 +54,7 @@ def main() -> None:
     warnings.simplefilter("ignore")
     GaussianMixture(2, random_state=0).fit(np.random.default_rng(0).normal(size=(500, 2)))  # compiles the kernels
     print(
-        f"{'':<24}{'ours':>9}{'scikit-learn':>14}{'ratio':>8}{'iterations':>12}{'readings':>10}"
+        f"{'':<24}{'ours':>9}{'scikit-learn':>14}{'ratio':>8}{'iterations':>12}{'passes':>10}"
         f"{'ours, lowest':>16}{'scikit-learn':>16}{'difference':>12}      (seconds; nats per row)"
     )
     for data in (large(options.rows), *DATA_SETS):

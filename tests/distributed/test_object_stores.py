@@ -197,7 +197,7 @@ def test_checkpoint_model_and_results_there(fault, server, s3, x, tmp_path):
     names = s3.find("bucket")
     assert not [name for name in names if ".partial" in name or ".old" in name]
     assert not [name for name in names if SECRET_KEY.encode() in s3.cat_file(name)]
-    header = s3.cat_file(next(name for name in names if "reading" in name))
+    header = s3.cat_file(next(name for name in names if "/pass-" in name))
     assert b"streamgmm-checkpoint" in header
 
 
