@@ -159,7 +159,7 @@ def reading(folder: str, gigabytes: float) -> None:
         times: dict[str, list[float]] = {"bare": [], "ours": []}
         readers: dict[str, Callable[[], object]] = {
             "bare": lambda path=path, bare=bare: bare(path),  # type: ignore[misc]
-            "ours": lambda rows=rows: [only_read(rows.blocks(part), None) for part in rows.ranges],
+            "ours": lambda rows=rows: [only_read(rows.blocks(number), None) for number in range(rows.n_tasks)],
         }
         for _ in range(3):
             for name, read in readers.items():
