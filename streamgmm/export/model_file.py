@@ -266,7 +266,7 @@ def _bytes(path: str) -> bytes:
             length, size = int.from_bytes(file.read(8), "little"), os.fstat(file.fileno()).st_size
             if 8 + length > size or length > _LARGEST_HEADER:
                 raise ModelFileError(
-                    f"{path} is no model file, or damaged: it is not one that save, or fit --output, wrote"
+                    f"{path} is damaged or no model file: it is not what save, or fit --output, writes"
                 )
             file.seek(0)
             return file.read()
