@@ -19,7 +19,7 @@ from streamgmm.em.state import Accelerator, Problem, Proposal, State, Step
 from streamgmm.gaussian.e_step import PassModel
 from streamgmm.gaussian.m_step import factor_moments
 from streamgmm.gaussian.parameters import MixtureParameters
-from streamgmm.gaussian.precision import Kernel, amplification, choose_kernel
+from streamgmm.gaussian.precision import Kernel, bound_rounding
 from streamgmm.gaussian.statistics import SufficientStatistics
 from streamgmm.typing import Floats
 
@@ -87,12 +87,10 @@ def iterate(
 def request_pass(problem: Problem, state: State, *, last: bool) -> PassModel:
     """Say what the next pass has to compute."""
     parameters = state.parameters
-    float32 = problem.float32_rows and (problem.rough or not (state.exact or last))
-    kernel = choose_kernel(parameters, problem.reach, float32_rows=float32, tolerance=problem.tolerance)
-    drowns = not problem.rough and state.gap < 100.0 * _float32_noise(problem, parameters)
-    if kernel.is_rounded and drowns:
-        # What is left to gain would drown in rounding.
-        kernel = choose_kernel(parameters, problem.reach, float32_rows=False, tolerance=problem.tolerance)
+    rounding = bound_rounding(parameters, problem.reach)
+    drowns = state.gap < 100.0 * _FLOAT32_NOISE * rounding.float32  # what is left to gain, in rounding
+    float32 = problem.float32_rows and (problem.rough or not (state.exact or last or drowns))
+    kernel = rounding.choose_kernel(float32_rows=float32, tolerance=problem.tolerance)
     collect = parameters.family.shared and not kernel.is_centered and state.scatter is None
     return PassModel(parameters, problem.whitening, kernel, collect_scatter=collect)
 
@@ -240,7 +238,7 @@ def rounding_between(problem: Problem, best: Step, step: Step) -> float:
     noise = _float64_noise(best)
     for one in (best, step):
         if one.kernel.is_rounded:
-            noise = max(noise, _float32_noise(problem, one.parameters))
+            noise = max(noise, _FLOAT32_NOISE * bound_rounding(one.parameters, problem.reach).float32)
     return noise
 
 
@@ -258,18 +256,8 @@ def _gain_noise(problem: Problem, step: Step) -> float:
     size = float(np.abs(step.statistics.sums * step.parameters.natural_parameters()).sum())
     noise = 4.0 * float(np.finfo(np.float64).eps) * size / step.statistics.sum_weight
     if step.kernel.is_rounded:
-        noise += 0.5 * _float32_error(problem, step.parameters) ** 2
+        noise += 0.5 * bound_rounding(step.parameters, problem.reach).float32 ** 2
     return noise
-
-
-def _float32_noise(problem: Problem, parameters: MixtureParameters) -> float:
-    """Bound the error of a mean log-likelihood by float32 products, nats."""
-    return _FLOAT32_NOISE * _float32_error(problem, parameters)
-
-
-def _float32_error(problem: Problem, parameters: MixtureParameters) -> float:
-    """Bound the error of a row's log-density by float32 products, nats."""
-    return float(np.finfo(np.float32).eps) / 2.0 * amplification(parameters, problem.reach)
 
 
 def _same(one: MixtureParameters, other: MixtureParameters) -> bool:

@@ -5,6 +5,7 @@ the terms of the quadratic form cancel where a component is much tighter than th
 whitened coordinates they seldom do; where they would, the centered kernel subtracts each mean first.
 """
 
+from dataclasses import dataclass
 from enum import Enum
 
 import numpy as np
@@ -78,13 +79,29 @@ def amplification(parameters: MixtureParameters, reach: Floats) -> float:
     return factor
 
 
-def choose_kernel(
-    parameters: MixtureParameters, reach: Floats, *, float32_rows: bool, tolerance: float = FLOAT64_TOLERANCE
-) -> Kernel:
-    """Choose the fastest kernel whose error stays within its tolerance (that of float64 products is a parameter)."""
+@dataclass(frozen=True)
+class Rounding:
+    """Bounds on the error of a row's log-density under some parameters, nats.
+
+    Attributes
+    ----------
+    float32, float64 : float
+        By products of that precision.
+    """
+
+    float32: float
+    float64: float
+
+    def choose_kernel(self, *, float32_rows: bool, tolerance: float = FLOAT64_TOLERANCE) -> Kernel:
+        """Choose the fastest kernel within its tolerance, which for float64 products is a parameter."""
+        if float32_rows and self.float32 <= FLOAT32_TOLERANCE:
+            return Kernel.FLOAT32
+        if self.float64 <= tolerance:
+            return Kernel.FLOAT64
+        return Kernel.CENTERED
+
+
+def bound_rounding(parameters: MixtureParameters, reach: Floats) -> Rounding:
+    """Bound what rounding does to the log-densities of rows within `reach`; for the parameters, see `amplification`."""
     factor = amplification(parameters, reach)
-    if float32_rows and np.finfo(np.float32).eps / 2 * factor <= FLOAT32_TOLERANCE:
-        return Kernel.FLOAT32
-    if np.finfo(np.float64).eps / 2 * factor <= tolerance:
-        return Kernel.FLOAT64
-    return Kernel.CENTERED
+    return Rounding(*(float(np.finfo(dtype).eps) / 2.0 * factor for dtype in (np.float32, np.float64)))

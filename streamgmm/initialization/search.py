@@ -27,12 +27,7 @@ from streamgmm.gaussian.parameters import MixtureParameters, count_free_paramete
 from streamgmm.gaussian.precision import SEARCH_TOLERANCE
 from streamgmm.gaussian.whitening import Whitening
 from streamgmm.initialization.budget import DEFAULT_BUDGET, Effort, SearchBudget
-from streamgmm.initialization.comparison import (
-    count_at_same_optimum,
-    is_well_described,
-    keep_distinct,
-    keep_indistinguishable,
-)
+from streamgmm.initialization.comparison import compare_fits, is_well_described
 from streamgmm.initialization.seeding import GivenStart, start_from_seed
 from streamgmm.typing import Integers
 
@@ -167,7 +162,10 @@ def _searched_again(search: SampleSearch, rows: RowsInMemory) -> list[State]:
             found += _searched(replace(search, seed=seed, grown=None), rows)
     problem = search.on(rows)
     best = _undecided(search, problem, [state.safe for state in found], rows)
-    return [*first, *(state for state in best if count_at_same_optimum(problem, state, first, rows) == 0)]
+    return [
+        *first,
+        *(state for state in best if compare_fits(problem, [state, *first], rows).count_same(state) == 1),
+    ]
 
 
 def converge_on_sample(search: SampleSearch, beginning: MixtureParameters) -> tuple[State, RowsInMemory]:
@@ -198,16 +196,18 @@ def _searched(search: SampleSearch, rows: RowsInMemory) -> list[State]:
     runs += _best_seeds(search, part, early, effort, required=not runs)
     rough = replace(search.on(few), rough=True)
     ended = _all_converged(search, rough, runs, few)
-    apart = _finalists(rough, ended, few)
-    best, n_same = apart[0], count_at_same_optimum(rough, apart[0], ended, few)
+    compared = compare_fits(rough, ended, few)
+    apart = compared.complete().distinct()
+    best, n_same = apart.best, compared.count_same(apart.best)
     # From seeds of different kinds, and grown, to one optimum: where all agree, a better one is hardly worth its time;
     # where most do, if there is nothing left to describe, or not even time to grow a mixture again.
     all_agree, most_agree = n_same == len(ended) > effort.n_kept, n_same >= max(2, 1 + effort.n_kept // 2)
     short = n_steps < 2 * budget.steps_of_growth
     if (all_agree and n_steps < budget.many_steps) or (most_agree and (short or is_well_described(rough, best, few))):
         return [_converged(search, replace(problem, rough=True), best.safe, part)]
-    apart += _all_converged(search, rough, _best_seeds(search, part, late, effort, required=False), few)
-    finalists = _finalists(problem, _all_converged(search, problem, apart, part), part)
+    more = _all_converged(search, rough, _best_seeds(search, part, late, effort, required=False), few)
+    ended = _all_converged(search, problem, [*apart.states, *more], part)
+    finalists = compare_fits(problem, ended, part).complete().distinct().states
     if len(finalists) == 1:
         n_steps = min(n_steps, budget.steps_where_agreed)
     improved: list[State] = []
@@ -217,14 +217,8 @@ def _searched(search: SampleSearch, rows: RowsInMemory) -> list[State]:
         better, n_steps = _improved(search, state, part, seed=search.seed + number, n_steps=n_steps)
         improved.append(better)
     # What was improved on may still be the better one on more rows.
-    pool = keep_indistinguishable(problem, keep_distinct(problem, [*improved, *finalists], part), part)
-    return _undecided(search, search.on(rows), [state.safe for state in pool], rows)
-
-
-def _finalists(problem: Problem, states: list[State], rows: RowsInMemory) -> list[State]:
-    """Return fits that differ, the best first; one that has lost components is second to any that has not."""
-    most = max(state.safe.n_components for state in states)
-    return keep_distinct(problem, [state for state in states if state.safe.n_components == most], rows)
+    pool = compare_fits(problem, [*improved, *finalists], part).distinct().indistinguishable()
+    return _undecided(search, search.on(rows), [state.safe for state in pool.states], rows)
 
 
 def _complete(search: SampleSearch, state: State, rows: RowsInMemory) -> State:
@@ -272,7 +266,8 @@ def _undecided(
 ) -> list[State]:
     """Converge fits, and keep the best and those that the rows can't tell from it, a few at most."""
     states = _all_converged(search, problem, [start_state(beginning) for beginning in beginnings], rows)
-    return keep_indistinguishable(problem, keep_distinct(problem, states, rows), rows)[: search.budget.most_undecided]
+    undecided = compare_fits(problem, states, rows).distinct().indistinguishable()
+    return list(undecided.states[: search.budget.most_undecided])
 
 
 def _one_part(rows: RowsInMemory, of: int) -> RowsInMemory:

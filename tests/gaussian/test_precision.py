@@ -7,7 +7,7 @@ import pytest
 from streamgmm.gaussian.covariances import FAMILIES
 from streamgmm.gaussian.e_step import PassModel, e_step, evaluate
 from streamgmm.gaussian.parameters import MixtureParameters
-from streamgmm.gaussian.precision import FLOAT32_TOLERANCE, FLOAT64_TOLERANCE, Kernel, amplification, choose_kernel
+from streamgmm.gaussian.precision import FLOAT32_TOLERANCE, FLOAT64_TOLERANCE, Kernel, amplification, bound_rounding
 
 
 def exact_log_density(x, parameters):
@@ -70,7 +70,7 @@ def test_the_chosen_kernel_is_within_its_tolerance(name, float32_rows, rng):
     if float32_rows:
         rows = rows.astype(np.float32).astype(np.float64)
     reach = np.abs(rows).max(axis=0)
-    kernel = choose_kernel(parameters, reach, float32_rows=float32_rows)
+    kernel = bound_rounding(parameters, reach).choose_kernel(float32_rows=float32_rows)
     for row in rows:
         x = row[np.newaxis].astype(np.float32 if float32_rows else np.float64)
         found = e_step(x, None, PassModel(parameters, IDENTITY, kernel)).log_likelihood
@@ -85,12 +85,12 @@ def test_the_chosen_kernel_is_within_its_tolerance(name, float32_rows, rng):
 def test_the_rule_takes_each_kernel_where_it_should(rng):
     round_one, rows = case("round", rng)
     reach = np.abs(rows).max(axis=0)
-    assert choose_kernel(round_one, reach, float32_rows=True) is Kernel.FLOAT32
-    assert choose_kernel(round_one, reach, float32_rows=False) is Kernel.FLOAT64
+    assert bound_rounding(round_one, reach).choose_kernel(float32_rows=True) is Kernel.FLOAT32
+    assert bound_rounding(round_one, reach).choose_kernel(float32_rows=False) is Kernel.FLOAT64
     tight, rows = case("tight", rng)
-    assert choose_kernel(tight, np.abs(rows).max(axis=0), float32_rows=True) is Kernel.FLOAT64
+    assert bound_rounding(tight, np.abs(rows).max(axis=0)).choose_kernel(float32_rows=True) is Kernel.FLOAT64
     very_tight, rows = case("very tight", rng)
-    assert choose_kernel(very_tight, np.abs(rows).max(axis=0), float32_rows=True) is Kernel.CENTERED
+    assert bound_rounding(very_tight, np.abs(rows).max(axis=0)).choose_kernel(float32_rows=True) is Kernel.CENTERED
 
 
 def test_amplification_grows_with_tightness(covariance_type):

@@ -4,7 +4,7 @@ import numpy as np
 
 from streamgmm.components.relocate import relocate
 from streamgmm.gaussian.parameters import MixtureParameters
-from streamgmm.initialization.comparison import count_at_same_optimum, is_well_described, keep_distinct
+from streamgmm.initialization.comparison import compare_fits, is_well_described
 from tests.helpers import a_bad_optimum, fitted, problem_of
 
 
@@ -28,7 +28,8 @@ def test_fits_at_one_optimum_count_once(covariance_type, three_clusters):
     problem, bad, rows = a_bad_optimum(three_clusters, covariance_type)
     best, _ = relocate(problem, bad, rows, tol=1e-5, seed=0, n_steps=1000)
     again, _ = relocate(problem, bad, rows, tol=1e-5, seed=1, n_steps=1000)
-    assert count_at_same_optimum(problem, best, [best, bad, again], rows) == 2
-    first, *others = keep_distinct(problem, [bad, best, again], rows)
+    compared = compare_fits(problem, [bad, best, again], rows)
+    assert [compared.count_same(state) for state in (bad, best, again)] == [1, 2, 2]
+    first, *others = compared.distinct().states
     assert first.lower_bound == max(best.lower_bound, again.lower_bound)
     assert others == [bad]
