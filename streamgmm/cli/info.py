@@ -46,7 +46,8 @@ def info(model: str, as_json: bool) -> None:
     console = Console(highlight=False)
     for key, value in summary.items():
         if value is not None:
-            text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+            values = value if isinstance(value, list) else [value]
+            text = ", ".join(f"{one:.6g}" if isinstance(one, float) else str(one) for one in values)
             console.print(f"{key.replace('_', ' ')}: {text}")
     table = Table("component", "weight", "mean", "standard deviations")
     deviations = np.sqrt(parameters.variances())

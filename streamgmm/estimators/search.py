@@ -19,9 +19,9 @@ from streamgmm.fitting.parameters import PARAMETERS
 from streamgmm.fitting.selection import CRITERIA, Compared, select
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class SearchResult:
-    """What `search` found; it prints as a table.
+    """What `search` found; it prints as a table, and shows itself as one.
 
     Attributes
     ----------
@@ -91,6 +91,8 @@ class SearchResult:
         if any(not math.isnan(one.held_out) for one in self.candidates):
             notes.append("held out: mean log-density of rows that were not fitted; behind: how far below the best's")
         return "\n".join([table, "", *notes])
+
+    __repr__ = __str__
 
 
 def search(

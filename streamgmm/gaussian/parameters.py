@@ -1,4 +1,4 @@
-"""The parameters of a mixture, in the data's coordinates or in whitened coordinates's."""
+"""The parameters of a mixture, in the data's coordinates or in whitened coordinates."""
 
 from __future__ import annotations
 
