@@ -41,6 +41,7 @@ _HOMES = {
     "streamgmm.predict.write": ("write_predictions",),
     "streamgmm.em.convergence": ("StopReason",),
     "streamgmm.em.state": ("State",),
+    "streamgmm.gaussian.information": ("Estimate",),
     "streamgmm.fitting.plan": ("Plan",),
     "streamgmm.fitting.report": ("FitReport",),
     "streamgmm.exceptions": (
@@ -72,6 +73,7 @@ __all__ = [
     "ClusterError",
     "ComponentWarning",
     "DataChangedError",
+    "Estimate",
     "FitReport",
     "GaussianMixture",
     "InputError",
@@ -124,6 +126,7 @@ if TYPE_CHECKING:
     from streamgmm.export.model_file import load, save
     from streamgmm.fitting.plan import Plan
     from streamgmm.fitting.report import FitReport
+    from streamgmm.gaussian.information import Estimate
     from streamgmm.predict.write import write_predictions
 
 

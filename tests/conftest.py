@@ -44,7 +44,7 @@ def pytest_collection_modifyitems(items):
 
     In the end a process would run one of these while others have nothing left.
     """
-    items.sort(key=lambda item: item.path.name != "test_model_search.py")
+    items.sort(key=lambda item: item.path.parts[-2:] != ("estimators", "test_search.py"))
     for item in items:
         if item.get_closest_marker("distributed") is not None:
             item.add_marker(pytest.mark.xdist_group(item.path.stem))

@@ -36,12 +36,15 @@ class StopReason(Enum):
         All `max_iter` iterations are done.
     DEGENERATE
         A component starves or has collapsed, and the fit is one that repairs none.
+    GIVEN
+        The parameters were given: there was no fit.
     """
 
     CONVERGED = "converged"
     NOISE_FLOOR = "rounding reached"
     MAX_ITER = "max_iter reached"
     DEGENERATE = "a component has collapsed"
+    GIVEN = "parameters were given"
 
     @property
     def advice(self) -> str:
@@ -51,6 +54,7 @@ class StopReason(Enum):
             StopReason.NOISE_FLOOR: "nothing is left to gain but the rounding of the log-likelihood",
             StopReason.MAX_ITER: "raise max_iter or tol, or start better: n_init, init_params, means_init",
             StopReason.DEGENERATE: "use reg_covar='auto', fewer components, or another covariance_type",
+            StopReason.GIVEN: "nothing was fitted",
         }[self]
 
 

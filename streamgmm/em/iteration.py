@@ -139,7 +139,7 @@ def advance(
     step = em_step(problem, state, model, statistics)
     best = state.best
     # EM's own step can be lower by rounding only; turned down it would come again and again.
-    guarded = accelerator.guarded and best is not None and not _same(step.parameters, best.updated)
+    guarded = accelerator.guarded and best is not None and not step.parameters.equals(best.updated)
     if guarded and best is not None and not _rises(problem, best, step):
         return reject_proposal(state, accelerator)
     bounds = (*state.lower_bounds, step.lower_bound)
@@ -258,12 +258,6 @@ def _gain_noise(problem: Problem, step: Step) -> float:
     if step.kernel.is_rounded:
         noise += 0.5 * bound_rounding(step.parameters, problem.reach).float32 ** 2
     return noise
-
-
-def _same(one: MixtureParameters, other: MixtureParameters) -> bool:
-    return all(
-        np.array_equal(getattr(one, name), getattr(other, name)) for name in ("weights", "means", "precisions_cholesky")
-    )
 
 
 def _log_likelihood(

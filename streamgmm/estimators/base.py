@@ -17,13 +17,14 @@ from sklearn.utils.validation import check_is_fitted
 from streamgmm.estimators.validation import as_array
 from streamgmm.exceptions import InputError, RowsError
 from streamgmm.gaussian.parameters import MixtureParameters
+from streamgmm.predict.draw import draw_lazily
 from streamgmm.predict.evaluate import LogLikelihood, log_likelihood, predict
 from streamgmm.sources.base import Rows
 from streamgmm.sources.open import is_stored, is_table, open_rows
 from streamgmm.sources.schema import FeatureSchema
 from streamgmm.sources.unwrapping import fill_masked, unwrap
 from streamgmm.storage.places import InUse, find_places
-from streamgmm.typing import Floats, Integers
+from streamgmm.typing import Floats
 from streamgmm.units import parse_memory_limit
 
 if TYPE_CHECKING:
@@ -167,19 +168,22 @@ class BaseMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
         found = self._log_likelihood(X, sample_weight, columns=columns)
         return -2.0 * found.total + self._parameters().n_parameters * float(np.log(found.sum_weight))
 
-    def sample(self, n_samples: Any = 1) -> tuple[Floats, Integers]:
+    def sample(self, n_samples: Any = 1, *, chunks: int | str | None = None) -> tuple[Any, Any]:
         """Draw rows from the mixture.
 
         Parameters
         ----------
         n_samples : int, default=1
             How many.
+        chunks : int or str, default=None
+            Rows in a chunk, or "auto", as Dask takes it: the sample is a lazy Dask array of any length, whose numbers
+            don't depend on the chunks.
 
         Returns
         -------
-        X : ndarray of shape (n_samples, n_features), float64
-            Grouped by component.
-        y : ndarray of shape (n_samples,), int64
+        X : ndarray or dask.array.Array of shape (n_samples, n_features), float64
+            Grouped by component; in random order where it is lazy.
+        y : ndarray or dask.array.Array of shape (n_samples,), int64
             The component of each.
         """
         parameters = self._parameters()
@@ -188,6 +192,8 @@ class BaseMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
                 f"Invalid value for 'n_samples': {n_samples!r}. The sampling requires at least one sample."
             )
         rng = check_random_state(self.random_state)
+        if chunks is not None:
+            return draw_lazily(parameters, int(n_samples), int(rng.randint(2**31 - 1)), chunks)
         counts = rng.multinomial(n_samples, parameters.weights / parameters.weights.sum())
         lower = np.linalg.cholesky(parameters.full_covariances())
         x = np.concatenate(
@@ -242,13 +248,21 @@ class BaseMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
         known: FeatureSchema | None = getattr(self, "_schema", None)
         return known or FeatureSchema(None if names is None else tuple(names))
 
-    def _rows(self, X: Any, *, sample_weight: Any, columns: Sequence[Any] | None, reset: bool) -> Rows:
-        """Open rows of any kind, and check them (`reset=False`) against those of the fit."""
+    def _rows(
+        self,
+        X: Any,
+        *,
+        sample_weight: Any,
+        columns: Sequence[Any] | None,
+        reset: bool,
+        features: Sequence[int] | None = None,
+    ) -> Rows:
+        """Open rows of any kind, and check them (`reset=False`) against those of the fit, or some of its features."""
         memory_limit = parse_memory_limit(self.memory_limit)
         X = fill_masked(unwrap(X))
         if not is_table(X) and not is_stored(X):
             X = as_array(X, self)
-        fitted = None if reset else self._fitted_schema()
+        fitted = None if reset else self._fitted_schema().select(features)
         rows = open_rows(X, sample_weight=sample_weight, columns=columns, fitted=fitted, memory_limit=memory_limit)
         if fitted is None:
             self.n_features_in_ = rows.n_features
@@ -257,10 +271,11 @@ class BaseMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
         by_place = None if columns is not None else fitted.taken_by_place(rows.schema, type(self).__name__)
         if by_place is not None:
             warnings.warn(by_place, UserWarning, stacklevel=4)
-        if rows.n_features != self.n_features_in_:
+        some = () if features is None else (len(features),)
+        if rows.n_features not in (self.n_features_in_, *some):
+            expected = " or ".join(map(str, (*some, self.n_features_in_)))
             raise RowsError(
-                f"X has {rows.n_features} features, but {type(self).__name__} is expecting {self.n_features_in_} "
-                "features as input"
+                f"X has {rows.n_features} features, but {type(self).__name__} is expecting {expected} features as input"
             )
         return rows
 

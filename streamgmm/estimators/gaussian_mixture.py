@@ -18,7 +18,7 @@ from sklearn.utils import check_random_state
 from streamgmm.checkpoint.checkpoint import Checkpoint, open_checkpoint
 from streamgmm.em.convergence import StopReason
 from streamgmm.em.state import State
-from streamgmm.estimators.base import BaseMixture
+from streamgmm.estimators.inference import InferentialMixture
 from streamgmm.estimators.progress import report_progress
 from streamgmm.estimators.validation import check_warm_start
 from streamgmm.fitting.fit import FitResult, fit
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     Result: TypeAlias = npt.NDArray[Any] | da.Array
 
 
-class GaussianMixture(BaseMixture):
+class GaussianMixture(InferentialMixture):
     """A Gaussian mixture, fitted by expectation-maximisation to any number of rows.
 
     Names and meanings are those of `sklearn.mixture.GaussianMixture`. What differs: the rows may be larger than memory

@@ -10,7 +10,7 @@ import numpy as np
 from streamgmm.gaussian.covariances import FAMILIES, CovarianceFamily
 from streamgmm.gaussian.whitening import Whitening
 from streamgmm.serialization import serializable
-from streamgmm.typing import Floats
+from streamgmm.typing import Floats, Integers
 
 
 @serializable
@@ -78,14 +78,23 @@ class MixtureParameters:
 
     def largest_first(self) -> MixtureParameters:
         """Return the same mixture with its components in the order of their weights, the largest first."""
-        order = np.argsort(-self.weights, kind="stable")
+        return self.select(np.argsort(-self.weights, kind="stable"))
+
+    def select(self, components: Integers) -> MixtureParameters:
+        """Return some of the components, in this order, with the weights that they have."""
         family = self.family
         return MixtureParameters(
             self.covariance_type,
-            self.weights[order],
-            self.means[order],
-            family.select(self.covariances, order),
-            family.select(self.precisions_cholesky, order),
+            self.weights[components],
+            self.means[components],
+            family.select(self.covariances, components),
+            family.select(self.precisions_cholesky, components),
+        )
+
+    def equals(self, other: MixtureParameters) -> bool:
+        """Tell whether all parameters are the same to the last bit."""
+        return self.covariance_type == other.covariance_type and all(
+            np.array_equal(getattr(self, name), getattr(other, name)) for name in ("weights", "means", "covariances")
         )
 
     def natural_parameters(self) -> Floats:

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from streamgmm.execution.passes import fill_from_rows, map_rows, run_pass
 from streamgmm.gaussian.e_step import evaluate
 from streamgmm.gaussian.parameters import MixtureParameters
-from streamgmm.sources.base import Block, Provenance, Rows
+from streamgmm.sources.base import Block, BlockFunction, Provenance, Rows
 
 if TYPE_CHECKING:
     import dask.array as da
@@ -64,11 +64,18 @@ def count_columns(kind: str, parameters: MixtureParameters) -> int | None:
     return parameters.n_components if kind == "proba" else None
 
 
-def predict(rows: Rows, parameters: MixtureParameters, kind: str, *, missing: str) -> npt.NDArray[Any] | da.Array:
-    """Evaluate a mixture at rows: a NumPy array for rows in memory, a lazy Dask array for others."""
+def compute_rows(
+    rows: Rows, function: BlockFunction, parameters: Any, *, n_columns: int | None, dtype: npt.DTypeLike
+) -> npt.NDArray[Any] | da.Array:
+    """Compute something for each row: a NumPy array for rows in memory, a lazy Dask array for others."""
     compute = fill_from_rows if rows.in_memory else map_rows
+    return compute(rows, function, parameters, n_columns=n_columns, dtype=dtype)
+
+
+def predict(rows: Rows, parameters: MixtureParameters, kind: str, *, missing: str) -> npt.NDArray[Any] | da.Array:
+    """Evaluate a mixture at rows."""
     n_columns, dtype = count_columns(kind, parameters), KINDS[kind]
-    return compute(rows, Predict(kind, missing, rows.provenance), parameters, n_columns=n_columns, dtype=dtype)
+    return compute_rows(rows, Predict(kind, missing, rows.provenance), parameters, n_columns=n_columns, dtype=dtype)
 
 
 @dataclass(frozen=True)

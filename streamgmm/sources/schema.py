@@ -56,6 +56,12 @@ class FeatureSchema:
             return f"X has feature names, but {estimator} was fitted without feature names"
         return None
 
+    def select(self, features: Sequence[int] | None) -> FeatureSchema:
+        """Return the schema of some of the features; of all where None, or where one column holds all."""
+        if features is None or self.embedding or self.columns is None:
+            return self
+        return FeatureSchema(tuple(self.columns[at] for at in features), self.weight)
+
     @property
     def _numbered(self) -> bool:
         """Whether the names are the places 0, 1, ... that pandas gives where there are no names."""

@@ -1,0 +1,244 @@
+"""Mixtures by their parameters: made by hand, compared, put in another order, shown as a table."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from streamgmm.em.convergence import StopReason
+from streamgmm.estimators.base import BaseMixture
+from streamgmm.exceptions import InputError, SingularCovarianceError
+from streamgmm.gaussian.consistency import check_consistent
+from streamgmm.gaussian.covariances import FAMILIES
+from streamgmm.gaussian.parameters import MixtureParameters
+from streamgmm.sources.schema import FeatureSchema
+from streamgmm.typing import Floats
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+#: How far from symmetric a covariance may be, next to its standard deviations; it is made symmetric.
+_ASYMMETRY = 1e-8
+#: How far from 1 weights may sum; they are divided by their sum.
+_SUM_TOLERANCE = 1e-6
+
+
+class HandmadeMixture(BaseMixture):
+    """What a mixture's parameters are enough for."""
+
+    precisions_: Floats
+    converged_: bool
+    n_iter_: int
+    lower_bound_: float
+    lower_bounds_: Floats
+    stop_reason_: StopReason
+    n_missing_: int
+
+    @classmethod
+    def from_parameters(
+        cls,
+        weights: npt.ArrayLike,
+        means: npt.ArrayLike,
+        covariances: npt.ArrayLike,
+        *,
+        covariance_type: str = "full",
+        feature_names: Sequence[Hashable] | None = None,
+        **parameters: Any,
+    ) -> Self:
+        """Make a mixture of parameters that are known; it predicts, answers and is saved as one that was fitted.
+
+        Parameters
+        ----------
+        weights : array-like of shape (n_components,)
+            Mixing proportions, more than 0; they sum to 1.
+        means : array-like of shape (n_components, n_features)
+        covariances : array-like
+            Of shape (n_components, n_features, n_features) if "full", (n_features, n_features) if "tied",
+            (n_components, n_features) if "diag", (n_components,) if "spherical".
+        covariance_type : {"full", "tied", "diag", "spherical"}, default="full"
+        feature_names : sequence of hashable, default=None
+            By which tables give the features.
+        **parameters
+            Other parameters of the estimator: `missing`, `random_state`, ...
+
+        Returns
+        -------
+        GaussianMixture
+            Its `stop_reason_` is ``StopReason.GIVEN``.
+
+        Raises
+        ------
+        InputError
+            If the arrays are not the parameters of a mixture; the message names the array, and what is wrong with it.
+
+        Examples
+        --------
+        >>> from streamgmm import GaussianMixture
+        >>> model = GaussianMixture.from_parameters([0.5, 0.5], [[0.0], [4.0]], [1.0, 1.0], covariance_type="spherical")
+        >>> model.predict([[1.0], [3.0]])
+        array([0, 1])
+        """
+        if covariance_type not in FAMILIES:
+            raise InputError(
+                f"covariance_type must be one of {', '.join(map(repr, FAMILIES))}; got {covariance_type!r}"
+            )
+        given = {"weights": weights, "means": means, "covariances": covariances}
+        arrays = {name: _as_floats(name, value) for name, value in given.items()}
+        value = _checked(covariance_type, **arrays)
+        names = None if feature_names is None else tuple(feature_names)
+        if names is not None and (len(names) != value.n_features or len(set(names)) < len(names)):
+            raise InputError(
+                f"feature_names has {len(names)} names, {len(set(names))} of them different; means have "
+                f"{value.n_features} features, and each needs a name of its own"
+            )
+        return cls._made(value, names, parameters)
+
+    def reorder(self, order: Any = "weight") -> Self:
+        """Return the same mixture with its components in another order.
+
+        Parameters
+        ----------
+        order : "weight", array-like of int, or GaussianMixture, default="weight"
+            The largest first; or which component comes first, second, ...; or another mixture with as many components,
+            whose order is taken over: of all ways to pair the components, that with the smallest sum of Hellinger
+            distances.
+
+        Returns
+        -------
+        GaussianMixture
+            A new one, as made by `from_parameters`.
+        """
+        parameters = self._parameters()
+        n_components = parameters.n_components
+        if isinstance(order, HandmadeMixture):
+            places = _places_like(parameters, order._parameters())
+        elif isinstance(order, str):
+            if order != "weight":
+                raise InputError(f"order must be 'weight', component numbers or a mixture, got {order!r}")
+            places = np.argsort(-parameters.weights, kind="stable")
+        else:
+            places = np.asarray(order)
+            if places.dtype.kind not in "iu" or not np.array_equal(np.sort(places), np.arange(n_components)):
+                raise InputError(f"order must name each of the components 0 to {n_components - 1} once, got {order!r}")
+        return self._of(parameters.select(places))
+
+    def components(self) -> pd.DataFrame:
+        """Return the components as a table, the largest first.
+
+        Returns
+        -------
+        pandas.DataFrame
+            Indexed by the component's number; columns are ``("weight", "")``, and ``("mean", name)`` and
+            ``("standard deviation", name)`` for each feature.
+        """
+        import pandas as pd
+
+        parameters = self._parameters()
+        names = list(self._names())
+        columns = pd.MultiIndex.from_tuples(
+            [("weight", ""), *(("mean", name) for name in names), *(("standard deviation", name) for name in names)]
+        )
+        table = np.hstack([parameters.weights[:, np.newaxis], parameters.means, np.sqrt(parameters.variances())])
+        order = np.argsort(-parameters.weights, kind="stable")
+        return pd.DataFrame(table[order], index=pd.Index(order, name="component"), columns=columns)
+
+    def __eq__(self, other: object) -> bool:
+        """Whether another is the same mixture: of the same family and features, with the same bits as parameters."""
+        if not isinstance(other, HandmadeMixture):
+            return NotImplemented
+        if self is other or not (hasattr(self, "means_") and hasattr(other, "means_")):
+            return self is other
+        mine, its = self._parameters(), other._parameters()
+        return self._fitted_schema().feature_names == other._fitted_schema().feature_names and mine.equals(its)
+
+    def __hash__(self) -> int:
+        # Equal ones must have one hash, and parameters change with a fit.
+        return hash(type(self))
+
+    # What other modules of the package ask
+
+    @classmethod
+    def _made(cls, value: MixtureParameters, names: Sequence[Hashable] | None, parameters: dict[str, Any]) -> Self:
+        """Make a mixture of checked parameters."""
+        model = cls(**{"n_components": value.n_components, "covariance_type": value.covariance_type, **parameters})
+        model.weights_, model.means_ = value.weights, value.means
+        model.covariances_, model.precisions_cholesky_ = value.covariances, value.precisions_cholesky
+        model.precisions_ = value.precisions
+        model.converged_, model.n_iter_, model.n_missing_ = False, 0, 0
+        model.lower_bound_, model.lower_bounds_ = float("-inf"), np.empty(0)
+        model.stop_reason_ = StopReason.GIVEN
+        model.n_features_in_ = value.n_features
+        model._fitted_as = (value.covariance_type, value.n_components)
+        model._take_schema(FeatureSchema(None if names is None else tuple(names)))
+        return model
+
+    def _of(self, value: MixtureParameters, features: Sequence[int] | None = None) -> Self:
+        """Make a mixture that is used as this one is, of other parameters, with some of the features' names."""
+        kept = {name: getattr(self, name) for name in ("missing", "memory_limit", "random_state")}
+        schema = self._fitted_schema()
+        names = schema.select(features).columns if schema.feature_names is not None else None
+        return self._made(value, names, kept)
+
+    def _names(self) -> tuple[Hashable, ...]:
+        """Return a name for each feature: its place where it has none."""
+        return self._fitted_schema().feature_names or tuple(range(self.n_features_in_))
+
+
+def _as_floats(name: str, value: npt.ArrayLike) -> Floats:
+    try:
+        array = np.array(value, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{name} must be an array of numbers: {error}") from error
+    return array
+
+
+def _checked(covariance_type: str, weights: Floats, means: Floats, covariances: Floats) -> MixtureParameters:
+    """Factor the covariances, and refuse what is not a mixture."""
+    if means.ndim != 2 or 0 in means.shape:
+        raise InputError(f"means have shape {means.shape}; expected (components, features)")
+    wanted = FAMILIES[covariance_type].shape(*means.shape)
+    for name, array, shape in (("weights", weights, (len(means),)), ("covariances", covariances, wanted)):
+        if array.shape != shape:
+            raise InputError(
+                f"{name} have shape {array.shape}; expected {shape} for means of shape {means.shape} and "
+                f"covariance_type={covariance_type!r}"
+            )
+    for name, array in (("weights", weights), ("means", means), ("covariances", covariances)):
+        if not np.isfinite(array).all():
+            raise InputError(f"{name} have {np.count_nonzero(~np.isfinite(array))} value(s) that are not finite")
+    if not (weights > 0.0).all():
+        raise InputError(f"weights are as low as {weights.min():.6g}: leave out components that have no share")
+    if abs(weights.sum() - 1.0) > _SUM_TOLERANCE:
+        raise InputError(f"weights sum to {weights.sum():.9g}; expected 1")
+    if covariance_type in ("full", "tied"):
+        scale = np.sqrt(np.abs(np.diagonal(covariances, axis1=-2, axis2=-1)))
+        unit = scale[..., np.newaxis] * scale[..., np.newaxis, :]
+        transposed = np.swapaxes(covariances, -1, -2)
+        if not (np.abs(covariances - transposed) <= _ASYMMETRY * unit).all():
+            raise InputError("covariances are not symmetric")
+        covariances = 0.5 * (covariances + transposed)
+    try:
+        value = MixtureParameters.from_covariances(covariance_type, weights / weights.sum(), means, covariances)
+    except SingularCovarianceError as error:
+        which = "the covariance" if FAMILIES[covariance_type].shared else "a covariance"
+        raise InputError(f"{which} is not positive definite: {str(error).partition(':')[0]}") from error
+    check_consistent(value)
+    return value
+
+
+def _places_like(parameters: MixtureParameters, other: MixtureParameters) -> npt.NDArray[np.int64]:
+    """Return which of a mixture's components stands for each of another's."""
+    from scipy.optimize import linear_sum_assignment
+
+    from streamgmm.gaussian.divergences import bhattacharyya
+
+    if parameters.means.shape != other.means.shape:
+        raise InputError(
+            f"order is a mixture of {other.n_components} components and {other.n_features} features; this one has "
+            f"{parameters.n_components} and {parameters.n_features}"
+        )
+    affinity = np.exp(-bhattacharyya(other, parameters))
+    return np.asarray(linear_sum_assignment(np.sqrt(np.maximum(1.0 - affinity, 0.0)))[1])
