@@ -37,13 +37,16 @@ from streamgmm._version import __version__ as __version__
 _HOMES = {
     "streamgmm.estimators.gaussian_mixture": ("GaussianMixture",),
     "streamgmm.estimators.search": ("SearchResult", "search"),
-    "streamgmm.export.model_file": ("load", "save"),
+    "streamgmm.estimators.saving": ("load", "save"),
     "streamgmm.predict.write": ("write_predictions",),
     "streamgmm.em.convergence": ("StopReason",),
     "streamgmm.em.state": ("State",),
     "streamgmm.gaussian.information": ("Estimate",),
     "streamgmm.fitting.plan": ("Plan",),
     "streamgmm.fitting.report": ("FitReport",),
+    "streamgmm.fitting.summary": ("TrainingSummary",),
+    "streamgmm.merging.tree": ("MergeTree",),
+    "streamgmm.predict.calibration": ("Calibration",),
     "streamgmm.exceptions": (
         "CheckpointError",
         "CheckpointInUseError",
@@ -67,6 +70,7 @@ _HOMES = {
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 
 __all__ = [
+    "Calibration",
     "CheckpointError",
     "CheckpointInUseError",
     "CheckpointWarning",
@@ -78,6 +82,7 @@ __all__ = [
     "GaussianMixture",
     "InputError",
     "MemoryLimitError",
+    "MergeTree",
     "MissingValuesError",
     "ModelFileError",
     "OutputError",
@@ -91,6 +96,7 @@ __all__ = [
     "StopReason",
     "StreamGMMError",
     "StreamGMMWarning",
+    "TrainingSummary",
     "exceptions",
     "load",
     "save",
@@ -103,6 +109,7 @@ if TYPE_CHECKING:
     from streamgmm.em.convergence import StopReason
     from streamgmm.em.state import State
     from streamgmm.estimators.gaussian_mixture import GaussianMixture
+    from streamgmm.estimators.saving import load, save
     from streamgmm.estimators.search import SearchResult, search
     from streamgmm.exceptions import (
         CheckpointError,
@@ -123,10 +130,12 @@ if TYPE_CHECKING:
         StreamGMMError,
         StreamGMMWarning,
     )
-    from streamgmm.export.model_file import load, save
     from streamgmm.fitting.plan import Plan
     from streamgmm.fitting.report import FitReport
+    from streamgmm.fitting.summary import TrainingSummary
     from streamgmm.gaussian.information import Estimate
+    from streamgmm.merging.tree import MergeTree
+    from streamgmm.predict.calibration import Calibration
     from streamgmm.predict.write import write_predictions
 
 

@@ -30,6 +30,7 @@ from streamgmm.cli import options
 @options.parameter("checkpoint", metavar="FOLDER")
 @options.parameter("resume")
 @options.overwrite
+@click.option("--name", help="What to call the model, in its file.")
 @click.option("--report", is_flag=True, help="Print what the fit did and what it cost.")
 @click.option("--quiet", is_flag=True, help="No progress on standard error.")
 def fit(
@@ -40,6 +41,7 @@ def fit(
     scheduler: str,
     workers: int | None,
     overwrite: bool,
+    name: str | None,
     report: bool,
     quiet: bool,
     **parameters: Any,
@@ -69,7 +71,7 @@ def fit(
         options.running_on(scheduler, workers, parameters["memory_limit"]),
     ):
         model.fit(source, sample_weight=weight_column, columns=options.split_columns(columns))
-    save(model, output, overwrite=overwrite)
+    save(model, output, overwrite=overwrite, name=name)
     click.echo(
         f"{output}: {len(model.weights_)} components, {model.n_features_in_} features, {model.lower_bound_:.6f} nats "
         f"per row, {_passes(model.fit_report_.n_passes)}, {model.stop_reason_.value}"

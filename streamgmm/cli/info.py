@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Sequence
 
@@ -23,7 +24,9 @@ def info(model: str, as_json: bool) -> None:
     fitted = load(model)
     parameters = fitted._parameters()
     names = getattr(fitted, "feature_names_in_", None)
+    training = fitted.training_summary_
     summary = {
+        "name": fitted.name_,
         "covariance_type": fitted.covariance_type,
         "n_components": parameters.n_components,
         "n_features": parameters.n_features,
@@ -33,19 +36,23 @@ def info(model: str, as_json: bool) -> None:
         "n_iter": fitted.n_iter_,
         "stop_reason": fitted.stop_reason_.value,
         "reg_covar": fitted.reg_covar,
+        "fitted_at": None if training is None else training.fitted_at,
+        "n_rows": None if training is None else training.n_rows,
+        "clusters": fitted.clusters_.tolist() if hasattr(fitted, "clusters_") else None,
+        "metadata": fitted.metadata_ or None,
     }
     if as_json:
         arrays = {
             name: getattr(fitted, f"{name}_").tolist() for name in ("weights", "means", "covariances", "lower_bounds")
         }
-        click.echo(json.dumps({**summary, **arrays}))
+        click.echo(json.dumps({**summary, "training": training and dataclasses.asdict(training), **arrays}))
         return
     from rich.console import Console
     from rich.table import Table
 
     console = Console(highlight=False)
     for key, value in summary.items():
-        if value is not None:
+        if value is not None and value != float("-inf"):
             values = value if isinstance(value, list) else [value]
             text = ", ".join(f"{one:.6g}" if isinstance(one, float) else str(one) for one in values)
             console.print(f"{key.replace('_', ' ')}: {text}")

@@ -2,29 +2,31 @@
 
 from __future__ import annotations
 
-import numbers
 import os
 import warnings
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, TypeAlias
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Self, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 from sklearn.base import BaseEstimator, DensityMixin
-from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
 from streamgmm.estimators.validation import as_array
 from streamgmm.exceptions import InputError, RowsError
+from streamgmm.gaussian.e_step import evaluate
 from streamgmm.gaussian.parameters import MixtureParameters
-from streamgmm.predict.draw import draw_lazily
-from streamgmm.predict.evaluate import LogLikelihood, log_likelihood, predict
+from streamgmm.initialization.sampling import Sample
+from streamgmm.initialization.survey import survey_rows
+from streamgmm.predict.calibration import Calibration, calibrate
+from streamgmm.predict.evaluate import LogLikelihood, Predict, log_likelihood, predict
 from streamgmm.sources.base import Rows
 from streamgmm.sources.open import is_stored, is_table, open_rows
 from streamgmm.sources.schema import FeatureSchema
 from streamgmm.sources.unwrapping import fill_masked, unwrap
 from streamgmm.storage.places import InUse, find_places
-from streamgmm.typing import Floats
+from streamgmm.typing import Floats, Integers
 from streamgmm.units import parse_memory_limit
 
 if TYPE_CHECKING:
@@ -33,10 +35,15 @@ if TYPE_CHECKING:
     Result: TypeAlias = npt.NDArray[Any] | da.Array
 
 
+#: Rows that `calibrate` draws, at most.
+_ROWS_TO_CALIBRATE = 1_000_000
+
+
 class BaseMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
     """A fitted mixture, and the schema of the rows that it was fitted to.
 
-    Who fits sets `weights_`, `means_`, `covariances_`, `precisions_cholesky_` and `n_features_in_`.
+    Who fits sets `weights_`, `means_`, `covariances_`, `precisions_cholesky_` and `n_features_in_`; who merges sets
+    `clusters_`.
     """
 
     missing: str
@@ -48,8 +55,11 @@ class BaseMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
     weights_: Floats
     means_: Floats
     covariances_: Floats
+    precisions_: Floats
     precisions_cholesky_: Floats
     n_features_in_: int
+    clusters_: Integers
+    calibration_: Calibration | None
 
     def predict(self, X: Any, *, columns: Sequence[str] | None = None) -> Result:
         """Return the most probable component of each row.
@@ -103,6 +113,78 @@ class BaseMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
             In memory or lazy as what `predict` gives; NaN where that is -1.
         """
         return self._predict(X, "log_density", columns)
+
+    def outliers(
+        self, X: Any, rate: float | None = None, *, threshold: float | None = None, columns: Sequence[str] | None = None
+    ) -> Result:
+        """Tell which rows have a log-density as low as few rows of the fit had.
+
+        Parameters
+        ----------
+        X : array-like, table, Dask collection, zarr.Array, str or path of shape (n_samples, n_features)
+            The rows.
+        rate : float, default=None
+            The share of the rows of the fit that would be outliers. The quantiles of their log-densities are kept in
+            `calibration_`, and with the model; they come from the sample (all rows where these are few).
+        threshold : float, default=None
+            The log-density in nats below which a row is an outlier; instead of `rate`.
+        columns : sequence of str, default=None
+            The features of a table, as `predict` takes them.
+
+        Returns
+        -------
+        ndarray or dask.array.Array of shape (n_samples,), bool
+            In memory or lazy as what `predict` gives. With ``missing="drop"``, False where a value is missing.
+
+        Raises
+        ------
+        InputError
+            If the model has no such quantiles, or they come from too few rows for the rate; `calibrate` makes others.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from streamgmm import GaussianMixture
+        >>> x = np.random.default_rng(0).normal(size=(5000, 2))
+        >>> model = GaussianMixture(random_state=0).fit(x)
+        >>> model.outliers([[0.0, 0.0], [9.0, 9.0]], rate=0.01)
+        array([False,  True])
+        """
+        self._parameters()
+        if (rate is None) == (threshold is None):
+            raise InputError("give rate or threshold, one of them")
+        if threshold is None:
+            calibration: Calibration | None = getattr(self, "calibration_", None)
+            if calibration is None:
+                raise InputError(
+                    "the model has no quantiles of its log-density, as it was not fitted to rows: calibrate it with "
+                    "some (calibrate), or give a threshold"
+                )
+            threshold = calibration.threshold(float(rate))  # type: ignore[arg-type]
+        found: Result = self._predict(X, "log_density", columns) < threshold
+        return found
+
+    def calibrate(self, X: Any, sample_weight: Any = None, *, columns: Sequence[str] | None = None) -> Self:
+        """Take the quantiles of the log-density, by which `outliers` goes, from other rows; reads them once.
+
+        Parameters
+        ----------
+        X : array-like, table, Dask collection, zarr.Array, str or path of shape (n_samples, n_features)
+            The rows; a sample of a million is taken where there are more.
+        sample_weight : array-like of shape (n_samples,), or str, default=None
+            How many rows each row stands for, or the column of a table that says so.
+        columns : sequence of str, default=None
+            The features of a table, as `predict` takes them.
+
+        Returns
+        -------
+        GaussianMixture
+            The estimator itself.
+        """
+        sample = self._sample(X, sample_weight, columns=columns, n_samples=_ROWS_TO_CALIBRATE)
+        log_density = evaluate(sample.x, self._parameters(), log_prob=True).log_prob
+        self.calibration_ = calibrate(log_density, sample.weight)
+        return self
 
     def score(
         self, X: Any, y: None = None, sample_weight: Any = None, *, columns: Sequence[str] | None = None
@@ -168,42 +250,6 @@ class BaseMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
         found = self._log_likelihood(X, sample_weight, columns=columns)
         return -2.0 * found.total + self._parameters().n_parameters * float(np.log(found.sum_weight))
 
-    def sample(self, n_samples: Any = 1, *, chunks: int | str | None = None) -> tuple[Any, Any]:
-        """Draw rows from the mixture.
-
-        Parameters
-        ----------
-        n_samples : int, default=1
-            How many.
-        chunks : int or str, default=None
-            Rows in a chunk, or "auto", as Dask takes it: the sample is a lazy Dask array of any length, whose numbers
-            don't depend on the chunks.
-
-        Returns
-        -------
-        X : ndarray or dask.array.Array of shape (n_samples, n_features), float64
-            Grouped by component; in random order where it is lazy.
-        y : ndarray or dask.array.Array of shape (n_samples,), int64
-            The component of each.
-        """
-        parameters = self._parameters()
-        if not isinstance(n_samples, numbers.Integral) or n_samples < 1:
-            raise InputError(
-                f"Invalid value for 'n_samples': {n_samples!r}. The sampling requires at least one sample."
-            )
-        rng = check_random_state(self.random_state)
-        if chunks is not None:
-            return draw_lazily(parameters, int(n_samples), int(rng.randint(2**31 - 1)), chunks)
-        counts = rng.multinomial(n_samples, parameters.weights / parameters.weights.sum())
-        lower = np.linalg.cholesky(parameters.full_covariances())
-        x = np.concatenate(
-            [
-                mean + rng.standard_normal((count, parameters.n_features)) @ factor.T
-                for mean, factor, count in zip(parameters.means, lower, counts, strict=True)
-            ]
-        )
-        return x, np.repeat(np.arange(parameters.n_components), counts)
-
     # What other modules of the package ask
 
     def _parameters(self) -> MixtureParameters:
@@ -230,6 +276,21 @@ class BaseMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
         check_is_fitted(self)
         return self._rows(X, sample_weight=None, columns=columns, reset=False)
 
+    def _predictor(self, kind: str, rows: Rows) -> Predict:
+        """Return what predicts labels, probabilities (of clusters, where there are any) or densities."""
+        clusters = getattr(self, "clusters_", None)
+        return Predict(kind, self.missing, rows.provenance, None if clusters is None else tuple(clusters.tolist()))
+
+    def _sample(
+        self, X: Any, sample_weight: Any = None, *, columns: Sequence[str] | None = None, n_samples: int, seed: int = 0
+    ) -> Sample:
+        """Draw rows of any kind, float64, with their weights; reads all once."""
+        check_is_fitted(self)
+        rows = self._rows(X, sample_weight=sample_weight, columns=columns, reset=False)
+        surveyed, _ = survey_rows(rows, sample_size=n_samples, seed=seed, full_scatter=False, missing=self.missing)
+        sample = surveyed.choose_sample().in_float64()
+        return replace(sample, x=np.ascontiguousarray(sample.x))
+
     def _places_in_use(self) -> tuple[InUse, ...]:
         """Return where that is which nothing should be written over: the rows of the fit, a checkpoint, a file."""
         return (
@@ -240,8 +301,13 @@ class BaseMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
 
     # Inner workings
 
+    def _take_parameters(self, value: MixtureParameters) -> None:
+        self.weights_, self.means_, self.covariances_ = value.weights, value.means, value.covariances
+        self.precisions_, self.precisions_cholesky_ = value.precisions, value.precisions_cholesky
+
     def _predict(self, X: Any, kind: str, columns: Sequence[str] | None) -> Result:
-        return predict(self._open(X, columns=columns), self._parameters(), kind, missing=self.missing)
+        rows = self._open(X, columns=columns)
+        return predict(rows, self._predictor(kind, rows), self._parameters())
 
     def _fitted_schema(self) -> FeatureSchema:
         names = getattr(self, "feature_names_in_", None)

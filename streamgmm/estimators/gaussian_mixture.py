@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import numbers
 import os
 import warnings
 from collections.abc import Callable, Sequence
@@ -13,24 +12,20 @@ import numpy as np
 import numpy.typing as npt
 from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.utils import check_random_state
 
 from streamgmm.checkpoint.checkpoint import Checkpoint, open_checkpoint
 from streamgmm.em.convergence import StopReason
 from streamgmm.em.state import State
-from streamgmm.estimators.inference import InferentialMixture
+from streamgmm.estimators.clusters import ClusterableMixture
 from streamgmm.estimators.progress import report_progress
-from streamgmm.estimators.validation import check_warm_start
+from streamgmm.estimators.settings import settings_of
 from streamgmm.fitting.fit import FitResult, fit
 from streamgmm.fitting.parameters import check_parameters
 from streamgmm.fitting.plan import Plan
 from streamgmm.fitting.probe import plan_fit, probe_speed
 from streamgmm.fitting.settings import Settings
-from streamgmm.gaussian.covariances import FAMILIES
-from streamgmm.initialization.seeding import GivenStart
 from streamgmm.sources.base import Rows
 from streamgmm.storage.places import InUse, Place, check_checkpoint_apart, find_places
-from streamgmm.units import parse_memory_limit
 
 if TYPE_CHECKING:
     import dask.array as da
@@ -38,7 +33,7 @@ if TYPE_CHECKING:
     Result: TypeAlias = npt.NDArray[Any] | da.Array
 
 
-class GaussianMixture(InferentialMixture):
+class GaussianMixture(ClusterableMixture):
     """A Gaussian mixture, fitted by expectation-maximisation to any number of rows.
 
     Names and meanings are those of `sklearn.mixture.GaussianMixture`. What differs: the rows may be larger than memory
@@ -70,12 +65,13 @@ class GaussianMixture(InferentialMixture):
         Number of restarts. "sample" searches so often; other starts are each run on a sample of the rows, and the best
         goes on. Where the sample can't tell the best apart, they go on together and share the passes. What
         ``n_init=1`` would start from is always among them: more restarts never end lower.
-    init_params : {"sample", "k-means++", "kmeans", "random", "random_from_data"}, default="sample"
+    init_params : {"sample", "k-means++", "kmeans", "hierarchical", "random", "random_from_data"}, default="sample"
         How the start is made, from a sample of the rows. "sample" searches for the optimum of the sample: a mixture
         grown by splitting components, many seeds in short runs of which the best go on, and, where these don't agree,
         mixtures grown again and components relocated where that raises the likelihood. The others are one seed:
-        components around centres that k-means++ draws, from a whole k-means, of random responsibilities, or around
-        random rows. Distances are in standard deviations of each feature (in the data's units if "spherical").
+        components around centres that k-means++ draws, from a whole k-means, around Ward's clusters (of 5,000 rows at
+        most), of random responsibilities, or around random rows. Distances are in standard deviations of each
+        feature (in the data's units if "spherical").
     accelerate : bool or "auto", default="auto"
         Whether to go further than EM does from one pass to the next: by EM on the sample, corrected to the full
         data, and Anderson's extrapolation. A step that lowers the likelihood is taken back. False is EM as in the
@@ -140,6 +136,15 @@ class GaussianMixture(InferentialMixture):
         Why the fit stopped, with its `advice`.
     fit_report_ : FitReport
         Readings, rows, bytes, seconds, steps and the estimated gap; it prints as a table. Not kept in model files.
+    training_summary_ : TrainingSummary
+        Which rows, when, how long, with which versions.
+    calibration_ : Calibration
+        Quantiles of the log-density of the sample's rows, by which `outliers` goes.
+    name_ : str or None
+    metadata_ : dict
+        A name, and what else JSON can hold, for the model file; set them before `save`.
+    clusters_ : ndarray of shape (n_components,), int64
+        The cluster of each component, where `merge` has made some. `merge_tree_` is the tree they come from.
     n_missing_ : int
         Rows that were left out because of a missing value.
     n_features_in_ : int
@@ -244,7 +249,7 @@ class GaussianMixture(InferentialMixture):
         # Another one opens the rows, so that a fit that fails leaves this one as it was.
         opened = type(self)(**self.get_params(deep=False))
         rows = opened._open_to_fit(X, sample_weight, columns=columns)
-        settings = self._settings(rows)
+        settings = settings_of(self, rows)
         with (
             self._opened_checkpoint(rows, settings, opened._source_places) as checkpoint,
             report_progress(self.verbose, self.verbose_interval, self.callback) as listener,
@@ -292,7 +297,7 @@ class GaussianMixture(InferentialMixture):
         """
         opener = clone(self)
         rows = opener._open_to_fit(X, sample_weight, columns=columns)
-        settings = opener._settings(rows)
+        settings = settings_of(opener, rows)
         projected = plan_fit(rows, [settings])
         return probe_speed(projected, rows, settings) if probe else projected
 
@@ -329,37 +334,6 @@ class GaussianMixture(InferentialMixture):
         self._source_places = find_places(X, sample_weight)
         return rows
 
-    def _settings(self, rows: Rows) -> Settings:
-        """Check the parameters, and turn them into what a fit to some rows goes by."""
-        self._check_parameters()
-        given: tuple[Any, Any, Any] = (self.weights_init, self.means_init, self.precisions_init)
-        n_components = self.n_components
-        if self.warm_start and hasattr(self, "means_"):
-            check_warm_start(
-                self._parameters(),
-                self._get_fitted_as()[1],
-                covariance_type=self.covariance_type,
-                n_components=n_components,
-                n_features=rows.n_features,
-            )
-            given, n_components = (self.weights_, self.means_, self.precisions_), len(self.weights_)
-        return Settings(
-            n_components=n_components,
-            covariance_type=self.covariance_type,
-            tol=float(self.tol),
-            reg_covar=self.reg_covar if isinstance(self.reg_covar, str) else float(self.reg_covar),
-            max_iter=self.max_iter,
-            n_init=self.n_init,
-            init_params=self.init_params,
-            accelerate=self.tol > 0 if self.accelerate == "auto" else bool(self.accelerate),
-            given=GivenStart.checked(FAMILIES[self.covariance_type], n_components, rows.n_features, *given),
-            missing=self.missing,
-            memory_limit=parse_memory_limit(self.memory_limit),
-            persist="auto" if self.persist == "auto" else bool(self.persist),
-            seed=int(check_random_state(self.random_state).randint(2**31 - 1)),
-            seed_given=isinstance(self.random_state, numbers.Integral),
-        )
-
     def _adopt(self, result: FitResult, opened: GaussianMixture) -> None:
         """Take over the result of a fit to rows that `opened` has opened."""
         for name in ("n_features_in_", "feature_names_in_", "_schema", "_source_places"):
@@ -367,13 +341,12 @@ class GaussianMixture(InferentialMixture):
                 setattr(self, name, getattr(opened, name))
             elif hasattr(self, name):
                 delattr(self, name)
+        for name in ("clusters_", "merge_tree_"):
+            if hasattr(self, name):
+                delattr(self, name)
         self._fitted_as = (self.covariance_type, self.n_components)
         parameters, state = result.parameters, result.state
-        self.weights_ = parameters.weights
-        self.means_ = parameters.means
-        self.covariances_ = parameters.covariances
-        self.precisions_cholesky_ = parameters.precisions_cholesky
-        self.precisions_ = parameters.precisions
+        self._take_parameters(parameters)
         assert state.stop_reason is not None  # a fit goes on until there is one
         self.converged_ = state.stop_reason in (StopReason.CONVERGED, StopReason.NOISE_FLOOR)
         self.n_iter_ = state.n_iter
@@ -382,6 +355,8 @@ class GaussianMixture(InferentialMixture):
         self.stop_reason_: StopReason = state.stop_reason
         self.n_missing_ = result.n_missing
         self.fit_report_ = result.report
+        self.calibration_, self.training_summary_ = result.calibration, result.training
+        self.name_, self.metadata_ = None, {}
 
     def _opened_checkpoint(
         self, rows: Rows, settings: Settings, places: tuple[Place, ...]

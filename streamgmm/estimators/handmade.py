@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import copy
+import numbers
 from collections.abc import Hashable, Sequence
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import numpy.typing as npt
+from sklearn.utils import check_random_state
 
 from streamgmm.em.convergence import StopReason
 from streamgmm.estimators.base import BaseMixture
 from streamgmm.exceptions import InputError, SingularCovarianceError
+from streamgmm.fitting.summary import TrainingSummary
 from streamgmm.gaussian.consistency import check_consistent
 from streamgmm.gaussian.covariances import FAMILIES
 from streamgmm.gaussian.parameters import MixtureParameters
+from streamgmm.predict.draw import draw_lazily
 from streamgmm.sources.schema import FeatureSchema
-from streamgmm.typing import Floats
+from streamgmm.typing import Floats, Integers
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -29,13 +34,15 @@ _SUM_TOLERANCE = 1e-6
 class HandmadeMixture(BaseMixture):
     """What a mixture's parameters are enough for."""
 
-    precisions_: Floats
     converged_: bool
     n_iter_: int
     lower_bound_: float
     lower_bounds_: Floats
     stop_reason_: StopReason
     n_missing_: int
+    name_: str | None
+    metadata_: dict[str, Any]
+    training_summary_: TrainingSummary | None
 
     @classmethod
     def from_parameters(
@@ -109,7 +116,7 @@ class HandmadeMixture(BaseMixture):
         Returns
         -------
         GaussianMixture
-            A new one, as made by `from_parameters`.
+            A new one.
         """
         parameters = self._parameters()
         n_components = parameters.n_components
@@ -123,7 +130,15 @@ class HandmadeMixture(BaseMixture):
             places = np.asarray(order)
             if places.dtype.kind not in "iu" or not np.array_equal(np.sort(places), np.arange(n_components)):
                 raise InputError(f"order must name each of the components 0 to {n_components - 1} once, got {order!r}")
-        return self._of(parameters.select(places))
+        value, reordered = parameters.select(places), copy.copy(self)
+        reordered._take_parameters(value)
+        if hasattr(self, "clusters_"):
+            reordered.clusters_ = self.clusters_[places]
+        # What names components by their numbers.
+        for name in ("fit_report_", "merge_tree_"):
+            if hasattr(reordered, name):
+                delattr(reordered, name)
+        return reordered
 
     def components(self) -> pd.DataFrame:
         """Return the components as a table, the largest first.
@@ -132,7 +147,8 @@ class HandmadeMixture(BaseMixture):
         -------
         pandas.DataFrame
             Indexed by the component's number; columns are ``("weight", "")``, and ``("mean", name)`` and
-            ``("standard deviation", name)`` for each feature.
+            ``("standard deviation", name)`` for each feature; the first is ``("cluster", "")`` where components were
+            merged.
         """
         import pandas as pd
 
@@ -143,16 +159,59 @@ class HandmadeMixture(BaseMixture):
         )
         table = np.hstack([parameters.weights[:, np.newaxis], parameters.means, np.sqrt(parameters.variances())])
         order = np.argsort(-parameters.weights, kind="stable")
-        return pd.DataFrame(table[order], index=pd.Index(order, name="component"), columns=columns)
+        found = pd.DataFrame(table[order], index=pd.Index(order, name="component"), columns=columns)
+        if hasattr(self, "clusters_"):
+            found.insert(0, ("cluster", ""), self.clusters_[order])
+        return found
+
+    def sample(self, n_samples: Any = 1, *, chunks: int | str | None = None) -> tuple[Any, Any]:
+        """Draw rows from the mixture.
+
+        Parameters
+        ----------
+        n_samples : int, default=1
+            How many.
+        chunks : int or str, default=None
+            Rows in a chunk, or "auto", as Dask takes it: the sample is a lazy Dask array of any length, whose numbers
+            don't depend on the chunks.
+
+        Returns
+        -------
+        X : ndarray or dask.array.Array of shape (n_samples, n_features), float64
+            Grouped by component; in random order where it is lazy.
+        y : ndarray or dask.array.Array of shape (n_samples,), int64
+            The component of each.
+        """
+        parameters = self._parameters()
+        if not isinstance(n_samples, numbers.Integral) or n_samples < 1:
+            raise InputError(
+                f"Invalid value for 'n_samples': {n_samples!r}. The sampling requires at least one sample."
+            )
+        rng = check_random_state(self.random_state)
+        if chunks is not None:
+            return draw_lazily(parameters, int(n_samples), int(rng.randint(2**31 - 1)), chunks)
+        counts = rng.multinomial(n_samples, parameters.weights / parameters.weights.sum())
+        lower = np.linalg.cholesky(parameters.full_covariances())
+        x = np.concatenate(
+            [
+                mean + rng.standard_normal((count, parameters.n_features)) @ factor.T
+                for mean, factor, count in zip(parameters.means, lower, counts, strict=True)
+            ]
+        )
+        return x, np.repeat(np.arange(parameters.n_components), counts)
 
     def __eq__(self, other: object) -> bool:
-        """Whether another is the same mixture: of the same family and features, with the same bits as parameters."""
+        """Whether another is the same mixture: of the same family, features and clusters, with the same parameters."""
         if not isinstance(other, HandmadeMixture):
             return NotImplemented
         if self is other or not (hasattr(self, "means_") and hasattr(other, "means_")):
             return self is other
         mine, its = self._parameters(), other._parameters()
-        return self._fitted_schema().feature_names == other._fitted_schema().feature_names and mine.equals(its)
+        return (
+            self._fitted_schema().feature_names == other._fitted_schema().feature_names
+            and mine.equals(its)
+            and np.array_equal(getattr(self, "clusters_", ()), getattr(other, "clusters_", ()))
+        )
 
     def __hash__(self) -> int:
         # Equal ones must have one hash, and parameters change with a fit.
@@ -164,23 +223,30 @@ class HandmadeMixture(BaseMixture):
     def _made(cls, value: MixtureParameters, names: Sequence[Hashable] | None, parameters: dict[str, Any]) -> Self:
         """Make a mixture of checked parameters."""
         model = cls(**{"n_components": value.n_components, "covariance_type": value.covariance_type, **parameters})
-        model.weights_, model.means_ = value.weights, value.means
-        model.covariances_, model.precisions_cholesky_ = value.covariances, value.precisions_cholesky
-        model.precisions_ = value.precisions
+        model._take_parameters(value)
         model.converged_, model.n_iter_, model.n_missing_ = False, 0, 0
         model.lower_bound_, model.lower_bounds_ = float("-inf"), np.empty(0)
         model.stop_reason_ = StopReason.GIVEN
+        model.name_, model.metadata_, model.training_summary_, model.calibration_ = None, {}, None, None
         model.n_features_in_ = value.n_features
         model._fitted_as = (value.covariance_type, value.n_components)
         model._take_schema(FeatureSchema(None if names is None else tuple(names)))
         return model
 
-    def _of(self, value: MixtureParameters, features: Sequence[int] | None = None) -> Self:
-        """Make a mixture that is used as this one is, of other parameters, with some of the features' names."""
+    def _of(
+        self, value: MixtureParameters, *, features: Integers | None = None, components: Integers | None = None
+    ) -> Self:
+        """Make a mixture of other parameters, of some of the features and components, that is used as this one is."""
         kept = {name: getattr(self, name) for name in ("missing", "memory_limit", "random_state")}
         schema = self._fitted_schema()
-        names = schema.select(features).columns if schema.feature_names is not None else None
-        return self._made(value, names, kept)
+        names = None
+        if schema.feature_names is not None:
+            names = schema.select(None if features is None else features.tolist()).columns
+        made = self._made(value, names, kept)
+        if hasattr(self, "clusters_"):
+            clusters = self.clusters_ if components is None else self.clusters_[components]
+            made.clusters_ = np.unique(clusters, return_inverse=True)[1].astype(np.int64)
+        return made
 
     def _names(self) -> tuple[Hashable, ...]:
         """Return a name for each feature: its place where it has none."""

@@ -51,7 +51,7 @@ class InferentialMixture(HandmadeMixture):
         array([[2.]])
         """
         places = self._places(features)
-        return self._of(marginalize(self._parameters(), places), places.tolist())
+        return self._of(marginalize(self._parameters(), places), features=places)
 
     def condition(self, values: Mapping[Hashable, float]) -> Self:
         """Return the distribution of the other features where some have given values.
@@ -84,7 +84,8 @@ class InferentialMixture(HandmadeMixture):
         targets = np.setdiff1d(np.arange(self.n_features_in_), given)
         if not len(targets):
             raise InputError("all features have values: nothing is left to be distributed")
-        return self._of(regress(self._parameters(), targets, given).at(numbers), targets.tolist())
+        found, components = regress(self._parameters(), targets, given).at(numbers)
+        return self._of(found, features=targets, components=components)
 
     def regress(
         self,
@@ -251,7 +252,7 @@ class InferentialMixture(HandmadeMixture):
         Estimate
             ``value`` and ``standard_error``, nats.
         """
-        return estimate_entropy(self._parameters(), _count(n_samples), self._seed(random_state))
+        return estimate_entropy(self._parameters(), check_count(n_samples, "n_samples", 2), self._seed(random_state))
 
     def kl_divergence(self, other: Self, *, n_samples: int = 100_000, random_state: Any = None) -> Estimate:
         """Estimate the Kullback-Leibler divergence of another mixture from this one, which the rows are drawn from.
@@ -270,7 +271,9 @@ class InferentialMixture(HandmadeMixture):
         Estimate
             ``value`` and ``standard_error``, nats.
         """
-        return estimate_kl(self._parameters(), self._other(other), _count(n_samples), self._seed(random_state))
+        return estimate_kl(
+            self._parameters(), self._other(other), check_count(n_samples, "n_samples", 2), self._seed(random_state)
+        )
 
     def js_divergence(self, other: Self, *, n_samples: int = 100_000, random_state: Any = None) -> Estimate:
         """Estimate the Jensen-Shannon divergence between two mixtures: 0 for the same, log 2 where nothing overlaps.
@@ -289,7 +292,9 @@ class InferentialMixture(HandmadeMixture):
         Estimate
             ``value`` and ``standard_error``, nats.
         """
-        return estimate_js(self._parameters(), self._other(other), _count(n_samples), self._seed(random_state))
+        return estimate_js(
+            self._parameters(), self._other(other), check_count(n_samples, "n_samples", 2), self._seed(random_state)
+        )
 
     # Inner workings
 
@@ -346,10 +351,16 @@ def _probabilities(values: Sequence[float], name: str) -> tuple[float, ...]:
     return found
 
 
-def _count(n_samples: Any) -> int:
-    if not isinstance(n_samples, (int, np.integer)) or n_samples < 2:
-        raise InputError(f"n_samples must be an integer of at least 2, got {n_samples!r}")
-    return int(n_samples)
+def check_count(value: Any, name: str, least: int) -> int:
+    """Return an integer of at least so much.
+
+    Raises
+    ------
+    InputError
+    """
+    if not isinstance(value, (int, np.integer)) or value < least:
+        raise InputError(f"{name} must be an integer of at least {least}, got {value!r}")
+    return int(value)
 
 
 def _as_matrices(found: Result, shape: tuple[int, int]) -> Result:

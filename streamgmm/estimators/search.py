@@ -13,6 +13,7 @@ import numpy as np
 
 from streamgmm.em.candidates import Candidate, best_candidate
 from streamgmm.estimators.gaussian_mixture import GaussianMixture
+from streamgmm.estimators.settings import settings_of
 from streamgmm.exceptions import InputError
 from streamgmm.fitting.display import show_table
 from streamgmm.fitting.parameters import PARAMETERS
@@ -179,7 +180,7 @@ def search(
     if parameters.get("max_iter") == 0:
         raise InputError("search compares fits, and with max_iter=0 there are none: use max_iter=1 or more")
     rows = models[0]._open_to_fit(X, sample_weight, columns=columns)
-    settings = [model._settings(rows) for model in models]
+    settings = [settings_of(model, rows) for model in models]
     report = _report if models[0].verbose else None
     found = select(rows, settings, criterion, float(held_out), report)
     best = models[found.best]

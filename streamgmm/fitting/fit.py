@@ -8,13 +8,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import count
 
+import numpy as np
+
 from streamgmm.checkpoint.checkpoint import Checkpoint
 from streamgmm.checkpoint.progress import Progress
 from streamgmm.components.rare import find_challenger
 from streamgmm.em.candidates import Candidate, ReadTogether, best_candidate, run_together
 from streamgmm.em.convergence import StopReason
 from streamgmm.em.iteration import start_state
-from streamgmm.em.passes import PassOutcome, UnlikelyRows, read_models
+from streamgmm.em.passes import PassOutcome, RowsInMemory, UnlikelyRows, read_models
 from streamgmm.em.state import Problem, State
 from streamgmm.exceptions import ComponentWarning
 from streamgmm.execution.blas import one_blas_thread
@@ -25,10 +27,15 @@ from streamgmm.fitting.probe import place_rows
 from streamgmm.fitting.report import FitReport, make_report
 from streamgmm.fitting.settings import Settings
 from streamgmm.fitting.starts import start_fit
-from streamgmm.gaussian.e_step import PassModel
+from streamgmm.fitting.summary import TrainingSummary, summarize_training
+from streamgmm.gaussian.e_step import PassModel, evaluate
 from streamgmm.gaussian.parameters import MixtureParameters
 from streamgmm.initialization.survey import PartsOf
+from streamgmm.predict.calibration import Calibration, calibrate
 from streamgmm.sources.base import Rows
+
+#: Of the sample, so much at least, and so many bytes where there are more, say which log-densities are rare.
+_FEWEST_TO_CALIBRATE, _BYTES_TO_CALIBRATE = 20_000, 1 << 25
 
 
 @dataclass(frozen=True)
@@ -44,12 +51,17 @@ class FitResult:
     n_missing : int
         Rows that were left out.
     report : FitReport
+    calibration : Calibration
+        The log-density of the sample's rows.
+    training : TrainingSummary
     """
 
     parameters: MixtureParameters
     state: State
     n_missing: int
     report: FitReport
+    calibration: Calibration
+    training: TrainingSummary
 
 
 def fit(
@@ -167,16 +179,27 @@ def refine(
             ComponentWarning,
             stacklevel=4,
         )
+    cost, seconds = sum(costs, PassCost()), time.perf_counter() - began
     report = make_report(
         state,
         regularized=problem.m_step.regularized_shares(state.safe, prepared.surveyed.sum_weight),
         tol=settings.tol,
         sample_size=len(prepared.sample),
         in_memory=prepared.complete,
-        cost=sum(costs, PassCost()),
-        seconds=time.perf_counter() - began,
+        cost=cost,
+        seconds=seconds,
     )
-    return FitResult(state.safe.unwhiten(problem.whitening), state, prepared.surveyed.n_missing, report)
+    parameters = state.safe.unwhiten(problem.whitening)
+    calibration = _calibrated(parameters, prepared.sample)
+    training = summarize_training(prepared, cost, state.gap)
+    return FitResult(parameters, state, prepared.surveyed.n_missing, report, calibration, training)
+
+
+def _calibrated(parameters: MixtureParameters, sample: RowsInMemory) -> Calibration:
+    """Return quantiles of the log-density of the sample, or of as many of its first rows as tell them."""
+    part = sample.first(max(_FEWEST_TO_CALIBRATE, _BYTES_TO_CALIBRATE // (8 * parameters.n_features)))
+    x = np.ascontiguousarray(part.x, dtype=np.float64)
+    return calibrate(evaluate(x, parameters, log_prob=True).log_prob, part.weight)
 
 
 def _reopened(state: State, settings: Settings) -> State:

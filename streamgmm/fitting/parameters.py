@@ -140,7 +140,7 @@ PARAMETERS: dict[str, Parameter] = {
     "max_iter": Parameter(Integer(0), "Most iterations; each reads all rows once.", identifies=False),
     "n_init": Parameter(Integer(1), "Number of starts to choose from."),
     "init_params": Parameter(
-        Choice(("sample", "k-means++", "kmeans", "random", "random_from_data")), "How a start is made."
+        Choice(("sample", "k-means++", "kmeans", "hierarchical", "random", "random_from_data")), "How a start is made."
     ),
     "accelerate": Parameter(Switch(), "Go further than EM from pass to pass, or not."),
     "weights_init": Parameter(CheckedLater(), saved=False, for_many=False),

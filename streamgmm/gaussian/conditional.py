@@ -104,19 +104,17 @@ class Regression:
         covariance: Floats = within + np.einsum("nk,nkt,nks->nts", resp, offsets, offsets)
         return covariance
 
-    def at(self, values: Floats) -> MixtureParameters:
-        """Return the mixture of the targets, for one set of given values of shape (G,)."""
+    def at(self, values: Floats) -> tuple[MixtureParameters, Integers]:
+        """Return the mixture of the targets, for one set of given values of shape (G,), and which components it has."""
         x = values[np.newaxis]
         resp = self.responsibilities(x)[0]
         # Those whose probability underflows have no logarithm, and no share of any density.
         kept = np.flatnonzero(resp)
         family = self.given.family
-        return MixtureParameters.from_covariances(
-            family.name,
-            resp[kept] / resp[kept].sum(),
-            np.array(self.component_means(x)[0, kept]),
-            family.select(self.covariances, kept),
-        )
+        means = np.array(self.component_means(x)[0, kept])
+        covariances = family.select(self.covariances, kept)
+        weights = resp[kept] / resp[kept].sum()
+        return MixtureParameters.from_covariances(family.name, weights, means, covariances), kept
 
 
 def regress(parameters: MixtureParameters, targets: Integers, given: Integers) -> Regression:

@@ -52,28 +52,23 @@ def wasserstein(one: MixtureParameters, other: MixtureParameters) -> Floats:
     return np.sqrt(np.maximum(found, 0.0))
 
 
-def runnalls(parameters: MixtureParameters) -> Floats:
-    """Return Runnalls' bound on what merging two components costs, shape (K, K): KL in nats per row.
+def runnalls(one: MixtureParameters, other: MixtureParameters) -> Floats:
+    """Return Runnalls' bound on what merging two components costs, shape (K, L): KL in nats per row.
 
     ((w + v) log|P| - w log|A| - v log|B|) / 2 with P the covariance of both together (Runnalls, IEEE Trans. Aerospace
     and Electronic Systems 43, 2007).
     """
-    n_components, weights = parameters.n_components, parameters.weights
-    log_dets, found = _log_dets(parameters), np.zeros((n_components, n_components))
-    covariances = list(_covariances(parameters))
-    for i in range(n_components):
-        for j in range(i + 1, n_components):
-            total = weights[i] + weights[j]
-            offset = parameters.means[i] - parameters.means[j]
-            within = (weights[i] * covariances[i] + weights[j] * covariances[j]) / total
-            between = weights[i] * weights[j] / total**2
-            # |W + b d d'| = |W| (1 + b d' W^-1 d), for variances alone the sum over the features.
-            if within.ndim == 2:
-                log_det, square = _log_det_and_square(within, offset)
-                merged = log_det + np.log1p(between * square)
-            else:
-                merged = float(np.log(within + between * offset**2).sum())
-            found[i, j] = found[j, i] = 0.5 * (total * merged - weights[i] * log_dets[i] - weights[j] * log_dets[j])
+    found = np.empty((one.n_components, other.n_components))
+    log_dets = _log_dets(one), _log_dets(other)
+    for i, covariance in enumerate(_covariances(one)):
+        for j, its in enumerate(_covariances(other)):
+            w, v = one.weights[i], other.weights[j]
+            offset = one.means[i] - other.means[j]
+            within, between = (w * covariance + v * its) / (w + v), w * v / (w + v) ** 2
+            # |W + b d d'| = |W| (1 + b d' W^-1 d), which is no diagonal matrix where W is one.
+            log_det, square = _log_det_and_square(within, offset)
+            merged = log_det + np.log1p(between * square)
+            found[i, j] = 0.5 * ((w + v) * merged - w * log_dets[0][i] - v * log_dets[1][j])
     return np.maximum(found, 0.0)
 
 

@@ -38,7 +38,7 @@ def choose(u: Floats, probabilities: Floats) -> Integers:
 
 def draw_rows(parameters: MixtureParameters, start: int, n_rows: int, seed: int) -> tuple[Floats, Integers]:
     """Return rows `start` to `start + n_rows` of the sequence of a seed, and the component of each."""
-    lower: Floats = np.linalg.cholesky(parameters.full_covariances())
+    lower = np.linalg.cholesky(parameters.full_covariances()).astype(np.float64)
     first = start // _BLOCK
     # Whole blocks: a product of other shapes may round otherwise.
     blocks = [_draw_block(parameters, lower, number, seed) for number in range(first, -(-(start + n_rows) // _BLOCK))]

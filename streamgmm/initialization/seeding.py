@@ -17,6 +17,9 @@ from streamgmm.gaussian.precision import Kernel
 from streamgmm.gaussian.whitening import Whitening
 from streamgmm.typing import Floats, Integers
 
+#: Rows that are clustered by agglomeration: it takes the square of their number, in time and memory (100 MB).
+_WARD_ROWS = 5000
+
 
 @dataclass(frozen=True)
 class GivenStart:
@@ -175,6 +178,8 @@ def _responsibilities(
     if init_params == "random_from_data":
         chosen = rng.choice(len(x), size=n_components, replace=False, p=sample_weight / sample_weight.sum())
         return _one_hot(_nearest(x, x[chosen]), n_components)
+    if init_params == "hierarchical":
+        return _one_hot(_nearest(x, _ward_centers(x, n_components, rng)), n_components)
     from sklearn.cluster import KMeans, kmeans_plusplus
 
     if init_params == "k-means++":
@@ -184,6 +189,19 @@ def _responsibilities(
     n_clusters = _at_most_different(x, n_components)
     k_means = KMeans(n_clusters, n_init=1, random_state=rng).fit(x, sample_weight=sample_weight)
     return _one_hot(k_means.labels_, n_components)
+
+
+def _ward_centers(x: Floats, n_components: int, rng: np.random.RandomState) -> Floats:
+    """Return the means of Ward's clusters of rows; where there are too many rows, of some."""
+    from scipy.cluster.hierarchy import fcluster, ward
+
+    if len(x) == 1:
+        return x
+    if len(x) > _WARD_ROWS:
+        x = x[rng.choice(len(x), size=max(_WARD_ROWS, n_components), replace=False)]
+    labels = fcluster(ward(x), n_components, "maxclust")
+    # Of equal rows there may be fewer clusters.
+    return np.stack([x[labels == label].mean(axis=0) for label in np.unique(labels)])
 
 
 def _at_most_different(x: Floats, most: int) -> int:

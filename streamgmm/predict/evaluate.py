@@ -13,6 +13,7 @@ from streamgmm.execution.passes import fill_from_rows, map_rows, run_pass
 from streamgmm.gaussian.e_step import evaluate
 from streamgmm.gaussian.parameters import MixtureParameters
 from streamgmm.sources.base import Block, BlockFunction, Provenance, Rows
+from streamgmm.typing import Floats
 
 if TYPE_CHECKING:
     import dask.array as da
@@ -33,11 +34,25 @@ class Predict:
         "raise", or "drop": a row with a missing value gets the label -1, or NaN.
     provenance : Provenance
         For the error where a value is missing.
+    clusters : tuple of int, or None
+        The cluster of each component, where these are what to predict.
     """
 
     kind: str
     missing: str
     provenance: Provenance
+    clusters: tuple[int, ...] | None = None
+
+    @property
+    def dtype(self) -> type:
+        """The dtype of the result."""
+        return KINDS[self.kind]
+
+    def count_columns(self, parameters: MixtureParameters) -> int | None:
+        """Return how many columns the result has; None for a vector."""
+        if self.kind != "proba":
+            return None
+        return parameters.n_components if self.clusters is None else max(self.clusters) + 1
 
     def __call__(self, blocks: Iterable[Block], parameters: MixtureParameters) -> npt.NDArray[Any]:
         parts = [self.block(block, parameters) for block in blocks]
@@ -45,23 +60,28 @@ class Predict:
 
     def block(self, block: Block, parameters: MixtureParameters) -> npt.NDArray[Any]:
         """Evaluate at one block."""
+        merged = self.clusters is not None and self.kind != "log_density"
         found = evaluate(
             block.x,
             parameters,
             log_prob=self.kind == "log_density",
-            resp=self.kind == "proba",
-            labels=self.kind == "labels",
+            resp=self.kind == "proba" or merged,
+            labels=self.kind == "labels" and not merged,
         )
         if found.n_missing and self.missing == "raise":
             raise self.provenance.missing_values_error(
                 block.start + found.first_missing, None, found.n_missing, of_all=False
             )
-        return {"labels": found.labels, "proba": found.resp, "log_density": found.log_prob}[self.kind]
+        if not merged:
+            return {"labels": found.labels, "proba": found.resp, "log_density": found.log_prob}[self.kind]
+        proba = self._sum_by_cluster(found.resp)
+        if self.kind == "proba":
+            return proba
+        return np.where(np.isnan(proba[:, 0]), -1, proba.argmax(axis=1))
 
-
-def count_columns(kind: str, parameters: MixtureParameters) -> int | None:
-    """Return how many columns a kind of prediction has; None for a vector."""
-    return parameters.n_components if kind == "proba" else None
+    def _sum_by_cluster(self, resp: Floats) -> Floats:
+        of = np.array(self.clusters)
+        return np.stack([resp[:, of == cluster].sum(axis=1) for cluster in range(of.max() + 1)], axis=1)
 
 
 def compute_rows(
@@ -72,10 +92,10 @@ def compute_rows(
     return compute(rows, function, parameters, n_columns=n_columns, dtype=dtype)
 
 
-def predict(rows: Rows, parameters: MixtureParameters, kind: str, *, missing: str) -> npt.NDArray[Any] | da.Array:
+def predict(rows: Rows, function: Predict, parameters: MixtureParameters) -> npt.NDArray[Any] | da.Array:
     """Evaluate a mixture at rows."""
-    n_columns, dtype = count_columns(kind, parameters), KINDS[kind]
-    return compute_rows(rows, Predict(kind, missing, rows.provenance), parameters, n_columns=n_columns, dtype=dtype)
+    n_columns = function.count_columns(parameters)
+    return compute_rows(rows, function, parameters, n_columns=n_columns, dtype=function.dtype)
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from streamgmm.exceptions import InputError
 from streamgmm.execution.passes import run_pass
 from streamgmm.gaussian.parameters import MixtureParameters
-from streamgmm.predict.evaluate import KINDS, Predict, count_columns
+from streamgmm.predict.evaluate import KINDS, Predict
 from streamgmm.predict.stores import ResultStore, check_result_place, name_store, write_atomically
 from streamgmm.sources.base import Block, RandomAccessRows
 from streamgmm.storage.places import InUse, check_apart, find_places
@@ -100,12 +100,11 @@ def write_predictions(
     rows = model._open(source, columns=columns)
     if not isinstance(rows, RandomAccessRows) or rows.n_rows is None:
         raise InputError("source is a Dask collection: model.predict(source) gives a lazy Dask array to write")
-    n_columns = count_columns(kind, parameters)
-    named = name_store(output, _COLUMN[kind], rows.n_rows, n_columns, KINDS[kind])
+    function = model._predictor(kind, rows)
+    n_columns = function.count_columns(parameters)
+    named = name_store(output, _COLUMN[kind], rows.n_rows, n_columns, function.dtype)
     ranges = named.ranges(rows.ranges)
     with write_atomically(named) as store:
         store.create(rows.ranges)
-        n_written: int = run_pass(
-            rows.repartition(ranges), _Write(Predict(kind, model.missing, rows.provenance), store), parameters
-        )
+        n_written: int = run_pass(rows.repartition(ranges), _Write(function, store), parameters)
     return n_written

@@ -15,7 +15,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 import streamgmm
 from streamgmm import GaussianMixture
 from streamgmm.exceptions import InputError, MissingValuesError, RowsError
-from tests.helpers import a_start
+from tests.helpers import a_start, quiet_fit
 
 
 @parametrize_with_checks([GaussianMixture(), GaussianMixture(covariance_type="tied"), GaussianMixture(missing="drop")])
@@ -135,7 +135,7 @@ def test_fit_is_reproducible(covariance_type, x):
     assert one.means_.tobytes() != other.means_.tobytes()
 
 
-@pytest.mark.parametrize("init_params", ["k-means++", "kmeans", "random", "random_from_data"])
+@pytest.mark.parametrize("init_params", ["k-means++", "kmeans", "hierarchical", "random", "random_from_data"])
 def test_every_start_fits(init_params, covariance_type, x):
     model = GaussianMixture(
         3, covariance_type=covariance_type, init_params=init_params, n_init=3, random_state=0, max_iter=1000
@@ -144,6 +144,16 @@ def test_every_start_fits(init_params, covariance_type, x):
     reference = Reference(3, covariance_type=covariance_type, n_init=3, random_state=0, max_iter=1000).fit(x)
     if init_params != "random":  # of which neither promises anything
         assert model.score(x) > reference.score(x) - 0.05
+
+
+def test_a_hierarchical_start_is_wards_clusters():
+    x = np.concatenate([np.random.default_rng(0).normal(c, 0.3, (2500, 2)) for c in (0.0, 3.0, 9.0)])
+    model = GaussianMixture(3, init_params="hierarchical", accelerate=False, max_iter=0).fit(x)
+    np.testing.assert_allclose(np.sort(model.means_[:, 0]), [0.0, 3.0, 9.0], atol=0.05)
+    # Fewer different rows than components, and a single row.
+    for rows in (np.repeat([[0.0], [5.0]], 10, axis=0), [[1.0]]):
+        few = quiet_fit(GaussianMixture(min(3, len(rows)), init_params="hierarchical", random_state=0), rows)
+        assert np.isfinite(few.score_samples(rows)).all()
 
 
 def test_order_of_the_rows_does_not_matter(covariance_type, x):

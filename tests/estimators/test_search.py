@@ -13,6 +13,7 @@ from streamgmm import GaussianMixture, search
 from streamgmm.em.candidates import Candidate
 from streamgmm.em.iteration import start_state
 from streamgmm.em.passes import RowsInMemory
+from streamgmm.estimators.settings import settings_of as make_settings
 from streamgmm.exceptions import InputError
 from streamgmm.fitting import starts
 from streamgmm.fitting.held_out import HeldOut, SelectionFunction, Split
@@ -191,7 +192,7 @@ def test_the_fewest_components_win_ties():
 
 
 def settings_of(n_components):
-    return GaussianMixture(n_components)._settings(open_rows(np.zeros((10, 1))))
+    return make_settings(GaussianMixture(n_components), open_rows(np.zeros((10, 1))))
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2])

@@ -34,7 +34,9 @@ def saved(rows, tmp_path_factory):
     files = {}
     for family in FAMILY_NAMES:
         model = GaussianMixture(3, covariance_type=family, random_state=0, init_params="k-means++", max_iter=3, tol=0)
-        streamgmm.save(model.fit(pd.DataFrame(rows, columns=["a", "b", "c"])), folder / family)
+        model.fit(pd.DataFrame(rows, columns=["a", "b", "c"]))
+        merged = model.merge(2) if family == "tied" else model
+        streamgmm.save(merged, folder / family, name=f"of {family}", metadata={"owner": ["us", 1.5, None]})
         files[family] = (folder / family).read_bytes()
     return files
 
@@ -71,7 +73,9 @@ def meaning(path, rows):
     names = list(model.feature_names_in_), schema, model.n_features_in_
     frame = pd.DataFrame(rows, columns=list(model.feature_names_in_))
     values = model.score_samples(frame).tobytes(), model.predict(frame).tobytes()
-    return model.get_params(), arrays, scalars, names, values
+    calibration = model.calibration_.levels.tolist(), model.calibration_.log_densities.tolist()
+    more = (model.name_, model.metadata_, model.training_summary_, calibration, list(getattr(model, "clusters_", ())))
+    return model.get_params(), arrays, scalars, names, values, more
 
 
 def flipped(rng, body):
@@ -249,6 +253,10 @@ def parameter(name, value):
     return lambda header, arrays: header["parameters"].__setitem__(name, value)
 
 
+def within(entry, name, value):
+    return lambda header, arrays: header[entry].__setitem__(name, value)
+
+
 def scaled(name, factor):
     return lambda header, arrays: arrays.__setitem__(name, arrays[name] * factor)
 
@@ -285,6 +293,21 @@ EVERY_FAMILY = [
     (set_to("parameters", []), "parameters is"),
     (set_to("format_version", 0), "its format is 0"),
     (set_to("format_version", True), "its format is True"),
+    (set_to("name", 3), "name is 3; expected a text"),
+    (set_to("metadata", []), r"metadata is \[\]; expected an object"),
+    (set_to("clusters", [0, 2, 0]), r"expected a list of clusters 0, 1"),
+    (set_to("clusters", [0, 1]), "there are clusters of 2 of 3 components"),
+    (set_to("clusters", {}), "expected a list of clusters"),
+    (set_to("training", 1), "training is 1; expected an object"),
+    (set_to("training", {}), "training has no fingerprint, fitted_at, gap"),
+    (within("training", "n_rows", -1), "training's n_rows is -1"),
+    (within("training", "gap", "0"), "training's gap is '0'"),
+    (within("training", "store", 1), "training's store is 1"),
+    (within("calibration", "levels", [0.5]), "not two lists of one length that rise"),
+    (within("calibration", "levels", 1), "calibration is not a number of rows"),
+    (within("calibration", "n_rows", None), "calibration is not a number of rows"),
+    (set_to("calibration", {"n_rows": 1, "levels": [0.5, 1.5], "log_densities": [0, 1]}), "not between 0 and 1"),
+    (set_to("calibration", {"n_rows": 1, "levels": [0.5, 0.4], "log_densities": [0, 1]}), "that rise"),
     (parameter("covariance_type", "round"), "covariance_type must be one of"),
     (parameter("n_components", 0), "n_components must be an integer"),
     (parameter("tol", -1), "tol must be"),

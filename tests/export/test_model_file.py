@@ -1,8 +1,11 @@
 """Model files: what is saved comes back, and what is no model is refused."""
 
 import json
+from datetime import datetime
+from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from safetensors import safe_open
 from safetensors.numpy import save_file
@@ -55,12 +58,57 @@ def test_settings_of_the_next_fit_are_not_those_of_the_file(tmp_path):
     np.testing.assert_array_equal(found.score_samples(x), expected)
 
 
-def test_the_same_model_gives_the_same_bytes(x, tmp_path):
+def test_the_same_model_gives_the_same_bytes(x, tmp_path, monkeypatch):
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "1700000000")
     for name in ("one", "two"):
         streamgmm.save(
             GaussianMixture(3, random_state=0, max_iter=1, tol=0, init_params="k-means++").fit(x), tmp_path / name
         )
     assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
+    assert streamgmm.load(tmp_path / "one").training_summary_.fitted_at == "2023-11-14T22:13:20+00:00"
+
+
+def test_a_file_of_version_0_2_0_is_read():
+    """Before models had names, metadata, clusters, a calibration and a summary of their training."""
+    model = load(Path(__file__).parents[1] / "data" / "model-0.2.0.safetensors")
+    np.testing.assert_allclose(model.weights_, [0.601453, 0.398547], atol=1e-6)
+    frame = pd.DataFrame({"b": [0.0, 6.0], "a": [0.0, 5.0]})
+    np.testing.assert_allclose(model.score_samples(frame), [-2.2755345830140836, -4.090220064037463], rtol=1e-12)
+    assert (model.name_, model.metadata_, model.calibration_, model.training_summary_) == (None, {}, None, None)
+    assert not hasattr(model, "clusters_")
+
+
+def test_a_name_and_metadata_are_kept(x, tmp_path):
+    model = GaussianMixture(2, random_state=0).fit(x)
+    metadata = {"owner": "visits", "tags": ["a", 1, None, 2.5], "nested": {"é": True}}
+    save(model, tmp_path / "m", name="visits, daily", metadata=metadata)
+    loaded = load(tmp_path / "m")
+    assert (loaded.name_, loaded.metadata_) == ("visits, daily", metadata)
+    save(loaded, tmp_path / "m")
+    assert load(tmp_path / "m").metadata_ == metadata
+    assert model.metadata_ == {}
+    for wrong in ({1: "a"}, {"a": {1, 2}}, {"a": float("nan")}, {"a": (1, 2)}, ["a"], "text"):
+        with pytest.raises(InputError, match="metadata"):
+            save(model, tmp_path / "m", metadata=wrong)
+    with pytest.raises(InputError, match="the name of a model must be a text, got 3"):
+        save(model, tmp_path / "m", name=3)
+
+
+def test_the_summary_tells_rows_apart(x, tmp_path):
+    weight = np.arange(len(x)) % 3
+    one, same, other, weighted = (
+        GaussianMixture(2, random_state=0, max_iter=1, tol=0, init_params="k-means++").fit(*rows).training_summary_
+        for rows in ((x,), (x.copy(),), (x + 1e-9,), (x, None, weight))
+    )
+    assert one.fingerprint == same.fingerprint
+    assert len({one.fingerprint, other.fingerprint, weighted.fingerprint}) == 3
+    assert (one.n_rows, one.sum_weight, one.store) == (len(x), len(x), None)
+    assert (weighted.n_rows, weighted.sum_weight) == ((weight > 0).sum(), weight.sum())
+    np.save(tmp_path / "x.npy", x)
+    stored = GaussianMixture(2, random_state=0).fit(tmp_path / "x.npy").training_summary_
+    assert stored.store is not None
+    assert stored.versions.keys() >= {"python", "streamgmm", "numpy", "numba"}
+    assert datetime.fromisoformat(stored.fitted_at).tzinfo is not None
 
 
 def test_any_reader_of_the_format_can_read_it(x, tmp_path):
