@@ -16,7 +16,7 @@ from sklearn.exceptions import ConvergenceWarning
 from streamgmm.checkpoint.checkpoint import Checkpoint, open_checkpoint
 from streamgmm.em.convergence import StopReason
 from streamgmm.em.state import State
-from streamgmm.estimators.clusters import ClusterableMixture
+from streamgmm.estimators.exchange import PortableMixture
 from streamgmm.estimators.progress import report_progress
 from streamgmm.estimators.settings import settings_of
 from streamgmm.fitting.fit import FitResult, fit
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     Result: TypeAlias = npt.NDArray[Any] | da.Array
 
 
-class GaussianMixture(ClusterableMixture):
+class GaussianMixture(PortableMixture):
     """A Gaussian mixture, fitted by expectation-maximisation to any number of rows.
 
     Names and meanings are those of `sklearn.mixture.GaussianMixture`. What differs: the rows may be larger than memory

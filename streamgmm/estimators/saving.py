@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Mapping
 from typing import Any
@@ -68,24 +69,14 @@ def save(
     check_output(path, overwrite=True, is_folder=False)
     if not overwrite:
         check_replaces_a_model(path)
-    parameters = {name: value for name, value in model.get_params(deep=False).items() if PARAMETERS[name].saved}
-    parameters["covariance_type"], parameters["n_components"] = model._get_fitted_as()
+    known = model._description()
     random_state = model.random_state
-    parameters["random_state"] = int(random_state) if isinstance(random_state, (int, np.integer)) else None
-    description = Description(
-        parameters=parameters,
-        stop_reason=model.stop_reason_,
-        converged=model.converged_,
-        n_iter=model.n_iter_,
-        n_missing=model.n_missing_,
-        n_features=model.n_features_in_,
-        lower_bound=model.lower_bound_,
-        schema=model._fitted_schema(),
-        clusters=getattr(model, "clusters_", None),
-        name=model.name_ if name is None else name,
-        metadata=model.metadata_ if metadata is None else metadata,
-        training=model.training_summary_,
-        calibration=model.calibration_,
+    seed = int(random_state) if isinstance(random_state, (int, np.integer)) else None
+    description = dataclasses.replace(
+        known,
+        parameters={**known.parameters, "random_state": seed},
+        name=known.name if name is None else name,
+        metadata=known.metadata if metadata is None else metadata,
     )
     arrays = {name: np.ascontiguousarray(getattr(model, f"{name}_"), dtype=np.float64) for name in ARRAYS}
     write_model(path, description.as_header(), arrays)

@@ -1,1 +1,1 @@
-"""Models that leave the process: files that load safely years later."""
+"""Mixtures elsewhere: model files, scikit-learn, ONNX graphs, SQL; of values alone, which know no estimator."""

@@ -15,12 +15,11 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from pathlib import Path
 from typing import Any
 
 from streamgmm.exceptions import ModelFileError, OutputExistsError
-from streamgmm.storage.atomic_output import is_url, local_path, naming_output
-from streamgmm.storage.folders import replace_file
+from streamgmm.storage.atomic_output import is_url, local_path
+from streamgmm.storage.outputs import write_whole
 from streamgmm.storage.requests import retry
 from streamgmm.storage.urls import open_url
 
@@ -51,13 +50,7 @@ def write_model(path: str, header: dict[str, Any], arrays: dict[str, Any]) -> No
     covered = sorted(header)
     header["checksum"] = {"sha256": _sha256(header, covered, arrays), "of": covered}
     # Of several keys of the metadata the order would be any.
-    data = serialise(arrays, metadata={_KEY: json.dumps(header, sort_keys=True, allow_nan=False)})
-    with naming_output(path):
-        if is_url(path):
-            filesystem, place = open_url(path)
-            retry(lambda: filesystem.pipe_file(place, data))
-        else:
-            replace_file(Path(local_path(path)).absolute(), data)
+    write_whole(path, serialise(arrays, metadata={_KEY: json.dumps(header, sort_keys=True, allow_nan=False)}))
 
 
 def check_replaces_a_model(path: str) -> None:

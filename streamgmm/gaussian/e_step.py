@@ -12,7 +12,7 @@ from streamgmm.gaussian.centered import CenteredMixture
 from streamgmm.gaussian.covariances import FAMILIES, CovarianceFamily
 from streamgmm.gaussian.far import evaluate_far, find_far_rows
 from streamgmm.gaussian.parameters import MixtureParameters
-from streamgmm.gaussian.precision import Kernel, bound_rounding
+from streamgmm.gaussian.precision import EVALUATION_TOLERANCE, Kernel, bound_rounding
 from streamgmm.gaussian.statistics import SufficientStatistics
 from streamgmm.gaussian.whitening import Whitening
 from streamgmm.serialization import serializable
@@ -260,7 +260,8 @@ def evaluate(
     if far is not None:
         beyond, x = x[far], np.where(far[:, np.newaxis], whitening.center, x)
     anywhere = np.full(whitening.n_features, np.inf)
-    if bound_rounding(whitened, anywhere).choose_kernel(float32_rows=False).is_centered:
+    kernel = bound_rounding(whitened, anywhere).choose_kernel(float32_rows=False, tolerance=EVALUATION_TOLERANCE)
+    if kernel.is_centered:
         n_missing, first = _evaluate_centered(x, whitened, whitening, out_log_prob, out_resp, out_labels)
     else:
         n_missing, first = _evaluate_fast(x, whitened, whitening, out_log_prob, out_resp, out_labels)

@@ -19,6 +19,8 @@ from streamgmm.typing import Floats
 FLOAT32_TOLERANCE = 1e-3
 #: Largest error of a log-density, in nats, that float64 products may make.
 FLOAT64_TOLERANCE = 1e-8
+#: The same where a fitted mixture is evaluated: what another program computes with its parameters has errors as small.
+EVALUATION_TOLERANCE = 1e-10
 #: The same while a sample is searched, and on a surrogate: another fit goes on from what these find.
 SEARCH_TOLERANCE = 1e-5
 

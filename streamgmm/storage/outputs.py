@@ -14,6 +14,7 @@ from pathlib import Path
 
 from streamgmm.exceptions import InputError, OutputError, OutputExistsError
 from streamgmm.storage.atomic_output import is_url, local_path, make_output_error, name_temporary, naming_output
+from streamgmm.storage.folders import replace_file
 from streamgmm.storage.requests import retry
 from streamgmm.storage.urls import open_url
 
@@ -81,6 +82,23 @@ def _exists(name: str, *, is_folder: bool) -> bool:
 
 def _file_above(target: Path) -> Path:
     return next((path for path in target.parents if path.is_file()), target.parent)
+
+
+def write_whole(output: str | os.PathLike[str], data: bytes) -> None:
+    """Write a file or an object that appears whole or not at all, in the place of one that was there.
+
+    Raises
+    ------
+    OutputError
+        If it can't be written.
+    """
+    name = os.fspath(output)
+    with naming_output(name):
+        if is_url(name):
+            filesystem, place = open_url(name)
+            retry(lambda: filesystem.pipe_file(place, data))
+        else:
+            replace_file(Path(local_path(name)).absolute(), data)
 
 
 def _try_file(name: str, target: Path) -> None:

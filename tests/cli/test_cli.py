@@ -9,7 +9,8 @@ import pytest
 import zarr
 from click.testing import CliRunner
 
-from streamgmm import load
+import streamgmm
+from streamgmm import GaussianMixture, load
 from streamgmm.cli.main import main
 from streamgmm.cli.options import name_options
 from tests.helpers import bad_inputs
@@ -203,3 +204,28 @@ def test_a_message_of_the_package_names_the_option(store, x, tmp_path):
     one_line(
         run("fit", tmp_path / "broken.npy", "--components", 2, "--output", tmp_path / "m", code=1), "--missing drop"
     )
+
+
+def test_export(store, x, tmp_path):
+    import joblib
+    import onnx
+
+    model = tmp_path / "model.safetensors"
+    fitted = GaussianMixture(2, random_state=0).fit(x)
+    streamgmm.save(fitted, model)
+    run(
+        "export", model, "--to", "onnx", "--output", tmp_path / "model.onnx", "--float-type", "float32", "--opset", "18"
+    )
+    assert onnx.load(tmp_path / "model.onnx").opset_import[0].version == 18
+    run("export", model, "--to", "sklearn", "--output", tmp_path / "model.joblib")
+    there = joblib.load(tmp_path / "model.joblib")
+    np.testing.assert_array_equal(there.means_, fitted.means_)
+    columns = ",".join(f"c{j}" for j in range(x.shape[1]))
+    query = run("export", model, "--to", "sql", "--columns", columns, "--keep", "id", "--what", "label").stdout
+    assert query.startswith("SELECT")
+    assert fitted.to_sql("duckdb", "label", columns=columns.split(","), keep=["id"]) == query.strip()
+    run("export", model, "--to", "sql", "--columns", columns, "--output", tmp_path / "q.sql", "--dialect", "spark")
+    assert (tmp_path / "q.sql").read_text().endswith(";\n")
+    one_line(run("export", model, "--to", "onnx", code=1), "--to onnx writes a file: name it (--output)")
+    one_line(run("export", model, "--to", "sql", code=1), "features have no names", "--columns")
+    one_line(run("export", model, "--to", "onnx", "--output", tmp_path / "model.onnx", code=1), "exists", "--overwrite")

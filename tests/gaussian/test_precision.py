@@ -120,3 +120,23 @@ def test_nearly_collinear_features_cost_no_digits(spread, rng):
     found = evaluate(x[:10], parameters, log_prob=True).log_prob
     exact = np.array([exact_log_density(row, parameters) for row in x[:10]])
     assert np.abs(found - exact).max() < 1e-12 / spread**2 * 10
+
+
+def test_densities_of_ill_conditioned_mixtures_are_right_to_1e_10():
+    """Whitened by the whole mixture its components are not round: products would cancel."""
+    rng = np.random.default_rng(0)
+    factors = np.eye(20) + 0.25 * rng.normal(size=(30, 20, 20))
+    parameters = MixtureParameters.from_covariances(
+        "full", rng.dirichlet(np.ones(30)), rng.normal(size=(30, 20)), factors @ factors.transpose(0, 2, 1)
+    )
+    assert np.linalg.cond(parameters.covariances).max() > 1e5
+    x = parameters.means[rng.integers(30, size=500)] + rng.normal(size=(500, 20))
+    # In extended precision, of the same factors.
+    u, weights = parameters.precisions_cholesky.astype(np.longdouble), parameters.weights.astype(np.longdouble)
+    z = np.einsum("nkd,kde->nke", x[:, None].astype(np.longdouble) - parameters.means, u)
+    log_det = np.log(np.diagonal(u, axis1=1, axis2=2)).sum(axis=1)
+    logits = np.log(weights) + log_det - 10 * np.log(2 * np.longdouble(np.pi)) - 0.5 * (z**2).sum(axis=2)
+    largest = logits.max(axis=1)
+    expected = largest + np.log(np.exp(logits - largest[:, None]).sum(axis=1))
+    found = evaluate(x, parameters, log_prob=True).log_prob
+    assert np.abs((found - expected) / expected).max() < 1e-12
