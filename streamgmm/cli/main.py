@@ -17,6 +17,7 @@ _COMMANDS = {
     "select": "Compare mixtures of several sizes, all fed by the same passes.",
     "predict": "Write labels, responsibilities or densities of a store's rows.",
     "score": "Print the log-likelihood of a store's rows.",
+    "plot": "Draw a model, and rows of a store next to it.",
     "export": "Write a model as ONNX, SQL or for scikit-learn.",
     "info": "Show what is in a model file.",
     "demo": "Fit a mixture to patches of two photographs, and show it.",

@@ -76,7 +76,8 @@ class MergeTree:
         """The number of clusters that the entropies propose.
 
         Where the line of the entropies over the number of clusters bends: two straight pieces that share a point are
-        fitted to it, with the smallest sum of squares (as `clustCombiOptim` of R's mclust does by default).
+        fitted to it, with the smallest sum of squares (as `clustCombiOptim` of R's mclust does by default). The bend is
+        at neither end: of three components it is two clusters, whatever their entropies, so look at these.
 
         Raises
         ------
