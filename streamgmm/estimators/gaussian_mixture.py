@@ -19,6 +19,7 @@ from streamgmm.em.state import State
 from streamgmm.estimators.exchange import PortableMixture
 from streamgmm.estimators.progress import report_progress
 from streamgmm.estimators.settings import settings_of
+from streamgmm.estimators.summary import as_html, as_text
 from streamgmm.fitting.fit import FitResult, fit
 from streamgmm.fitting.parameters import check_parameters
 from streamgmm.fitting.plan import Plan
@@ -324,6 +325,14 @@ class GaussianMixture(PortableMixture):
         """
         self.fit(X, y, sample_weight, columns=columns)
         return self.predict(X, columns=columns)
+
+    def __str__(self) -> str:
+        """Show what was found; before a fit the parameters, as `repr` has them."""
+        return as_text(self) if hasattr(self, "means_") else repr(self)
+
+    def _html_repr(self) -> str:
+        diagram: str = super()._html_repr()
+        return as_html(self) + diagram if hasattr(self, "means_") else diagram
 
     # What other modules of the package ask
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import sys
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
@@ -52,3 +53,15 @@ def show_table(columns: Sequence[tuple[str, bool]], rows: Iterable[Sequence[str]
     console.print(table)
     text: str = console.file.getvalue()  # type: ignore[attr-defined]
     return "\n".join(line.rstrip() for line in text.rstrip().splitlines())
+
+
+def show_spread(value: float, deviation: float) -> str:
+    """Return a mean and a standard deviation with as many decimals as the latter has two digits in."""
+    if not 0.0 < deviation < math.inf:
+        return f"{value:.4g}"
+    decimals = 1 - math.floor(math.log10(deviation))
+    if abs(value) >= 1e6 or decimals > 5:
+        return f"{value:.4g} ± {deviation:.2g}"
+    decimals = max(decimals, 0)
+    # Zero has no sign.
+    return f"{round(value, decimals) + 0.0:,.{decimals}f} ± {deviation:,.{decimals}f}"

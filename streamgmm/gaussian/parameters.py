@@ -91,6 +91,14 @@ class MixtureParameters:
             family.select(self.precisions_cholesky, components),
         )
 
+    def most_separating(self, n_features: int) -> Integers:
+        """Return the features of whose variance most is between the components, in their own order."""
+        center = self.weights @ self.means
+        between = self.weights @ (self.means - center) ** 2
+        within = self.weights @ self.variances()
+        order = np.argsort(-between / (between + within), kind="stable")
+        return np.sort(order[:n_features])
+
     def equals(self, other: MixtureParameters) -> bool:
         """Tell whether all parameters are the same to the last bit."""
         return self.covariance_type == other.covariance_type and all(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -11,7 +10,6 @@ import numpy as np
 
 from streamgmm.estimators.gaussian_mixture import GaussianMixture
 from streamgmm.export.extras import import_extra
-from streamgmm.gaussian.parameters import MixtureParameters
 from streamgmm.gaussian.sampling import draw_rows
 from streamgmm.typing import Floats, Integers
 
@@ -96,15 +94,6 @@ def shorten(name: Hashable) -> str:
     return text if len(text) <= _LONGEST_NAME else f"{text[: _LONGEST_NAME - 1]}…"
 
 
-def most_separating(parameters: MixtureParameters, n_features: int) -> Integers:
-    """Return the features of whose variance most is between the components, in their own order."""
-    center = parameters.weights @ parameters.means
-    between = parameters.weights @ (parameters.means - center) ** 2
-    within = parameters.weights @ parameters.variances()
-    order = np.argsort(-between / (between + within), kind="stable")
-    return np.sort(order[:n_features])
-
-
 def view_of(values: Floats, weight: Floats) -> tuple[float, float]:
     """Return the limits between which nearly all rows lie, with a margin."""
     low, high = np.quantile(values, [_OUTSIDE, 1.0 - _OUTSIDE], weights=weight, method="inverted_cdf")
@@ -117,18 +106,6 @@ def show_legend(ax: Axes, heading: str) -> None:
     beside = len(ax.get_legend_handles_labels()[1]) > _LONGEST_LEGEND
     where = {"loc": "upper left", "bbox_to_anchor": (1.01, 1.0)} if beside else {"loc": "best"}
     ax.legend(fontsize=8, title=heading, title_fontsize=8, framealpha=0.8, **where)
-
-
-def show_spread(value: float, deviation: float) -> str:
-    """Return a mean and a standard deviation with as many decimals as the latter has two digits in."""
-    if not 0.0 < deviation < np.inf:
-        return f"{value:.4g}"
-    decimals = 1 - math.floor(math.log10(deviation))
-    if abs(value) >= 1e6 or decimals > 5:
-        return f"{value:.4g} ± {deviation:.2g}"
-    decimals = max(decimals, 0)
-    # Zero has no sign.
-    return f"{round(value, decimals) + 0.0:,.{decimals}f} ± {deviation:,.{decimals}f}"
 
 
 def name_left_out(n_left_out: int) -> str:

@@ -9,16 +9,15 @@ import numpy as np
 
 from streamgmm.estimators.gaussian_mixture import GaussianMixture
 from streamgmm.exceptions import InputError
+from streamgmm.fitting.display import show_spread
 from streamgmm.gaussian.e_step import evaluate
 from streamgmm.merging.tree import MergeTree
 from streamgmm.plots.canvas import (
     axes_for,
     count_in_integers,
     largest_first,
-    most_separating,
     rows_to_show,
     shorten,
-    show_spread,
     title,
 )
 
@@ -66,7 +65,7 @@ def plot_profile(
     matplotlib.axes.Axes
     """
     parameters = model._parameters()
-    places = most_separating(parameters, _PROFILE_FEATURES) if features is None else model._places(list(features))
+    places = parameters.most_separating(_PROFILE_FEATURES) if features is None else model._places(list(features))
     order = largest_first(model)[:_PROFILE_COMPONENTS]
     if X is None:
         center = parameters.weights @ parameters.means

@@ -21,7 +21,6 @@ from streamgmm.plots.canvas import (
     axes_for,
     colors_of,
     largest_first,
-    most_separating,
     name_component,
     name_left_out,
     rows_to_show,
@@ -71,7 +70,7 @@ def plot_histogram(
     -------
     matplotlib.axes.Axes
     """
-    at = int(most_separating(model._parameters(), 1)[0] if feature is None else model._places(feature)[0])
+    at = int(model._parameters().most_separating(1)[0] if feature is None else model._places(feature)[0])
     shown = rows_to_show(model, X, sample_weight)
     ax = axes_for(ax)
     _draw_histogram(ax, model, shown, at, bins)
@@ -116,7 +115,7 @@ def plot_contours(
     """
     from streamgmm.exceptions import InputError
 
-    places = most_separating(model._parameters(), 2) if features is None else model._places(list(features))
+    places = model._parameters().most_separating(2) if features is None else model._places(list(features))
     if len(places) != 2:
         raise InputError(f"contours are of two features, and there are {len(places)}: use plot_histogram or plot_pairs")
     shown = rows_to_show(model, X, sample_weight)
@@ -173,7 +172,7 @@ def plot_pairs(
     """
     MaxNLocator = import_extra("matplotlib.ticker", "plot").MaxNLocator
     parameters = model._parameters()
-    places = (most_separating(parameters, n_features) if features is None else model._places(list(features))).tolist()
+    places = (parameters.most_separating(n_features) if features is None else model._places(list(features))).tolist()
     shown = rows_to_show(model, X, sample_weight)
     n = len(places)
     if figure is None:

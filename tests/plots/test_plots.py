@@ -13,7 +13,7 @@ from matplotlib.patches import Ellipse
 import streamgmm
 from streamgmm import GaussianMixture, InputError, plots, search
 from streamgmm.cli.main import main
-from streamgmm.plots.canvas import most_separating, show_spread
+from streamgmm.fitting.display import show_spread
 from streamgmm.plots.page import PICTURES, save_pictures
 from tests.estimators.test_handmade import by_hand
 
@@ -113,7 +113,7 @@ def test_the_features_that_separate_are_shown():
     means = np.zeros((2, 200))
     means[1, [17, 150]] = 5.0
     model = GaussianMixture.from_parameters([0.5, 0.5], means, np.ones((2, 200)), covariance_type="diag")
-    assert most_separating(model._parameters(), 2).tolist() == [17, 150]
+    assert model._parameters().most_separating(2).tolist() == [17, 150]
     assert plots.plot_contours(model).get_xlabel() == "17"
     ax = plots.plot_profile(model)
     assert {"17", "150"} <= {label.get_text() for label in ax.get_xticklabels()}
