@@ -22,6 +22,9 @@ hypothesis.settings.register_profile(
 )
 hypothesis.settings.load_profile("streamgmm")
 
+# Model files say when the model was fitted: with one time for all, the same fit gives the same bytes.
+os.environ.setdefault("SOURCE_DATE_EPOCH", "1700000000")
+
 #: Processes that run tests, at most: each takes half a gigabyte.
 _MOST_PROCESSES = 16
 

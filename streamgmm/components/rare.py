@@ -32,6 +32,8 @@ _REACH = 2.0
 _TRIES, _STEPS = 3, 12
 #: It is tried where the group gains this share of what giving up a component costs, by a bound that is mostly too high.
 _SHARE_OF_COST = 0.1
+#: Nats per row that are no gain: where the candidate finds the group by itself, both end the same but for rounding.
+_NOTHING_GAINED = 1e-9
 #: Rows of the sample that this is tried on, at least; K * F * rows of one step, and rows per parameter, at most.
 _SMALLEST_SAMPLE, _STEP_WORK, _ROWS_PER_PARAMETER = 5_000, 300_000_000, 50
 
@@ -78,7 +80,7 @@ def find_challenger(candidate: Candidate, unlikely: UnlikelyRows, sample: RowsIn
         after = _tried(trial, beginning, rows)
         if after is not None and (best is None or after.lower_bound > best.lower_bound):
             best = after
-    if before is None or best is None or best.lower_bound <= before.lower_bound:
+    if before is None or best is None or best.lower_bound <= before.lower_bound + _NOTHING_GAINED:
         return None
     return Candidate.begin(problem, candidate.accelerator, start_state(best.safe), group=candidate.group)
 

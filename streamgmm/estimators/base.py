@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Self, TypeAlias
 
@@ -22,6 +22,7 @@ from streamgmm.initialization.survey import survey_rows
 from streamgmm.predict.calibration import Calibration, calibrate
 from streamgmm.predict.evaluate import LogLikelihood, Predict, log_likelihood, predict
 from streamgmm.sources.base import Rows
+from streamgmm.sources.grids import Grid, find_grid
 from streamgmm.sources.open import is_stored, is_table, open_rows
 from streamgmm.sources.schema import FeatureSchema
 from streamgmm.sources.unwrapping import fill_masked, unwrap
@@ -162,6 +163,8 @@ class BaseMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
                 )
             threshold = calibration.threshold(float(rate))  # type: ignore[arg-type]
         found: Result = self._predict(X, "log_density", columns) < threshold
+        if hasattr(found, "rename"):
+            found = found.rename("outlier")
         return found
 
     def calibrate(self, X: Any, sample_weight: Any = None, *, columns: Sequence[str] | None = None) -> Self:
@@ -306,8 +309,18 @@ class BaseMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
         self.precisions_, self.precisions_cholesky_ = value.precisions, value.precisions_cholesky
 
     def _predict(self, X: Any, kind: str, columns: Sequence[str] | None) -> Result:
-        rows = self._open(X, columns=columns)
-        return predict(rows, self._predictor(kind, rows), self._parameters())
+        grid = self._grid(X, columns=columns, fitted=self._fitted_schema())
+        rows = self._open(X if grid is None else grid, columns=columns)
+        found = predict(rows, self._predictor(kind, rows), self._parameters())
+        if grid is None:
+            return found
+        of = "cluster" if hasattr(self, "clusters_") else "component"
+        name, trailing, attrs = {
+            "labels": ("label", (), {"long_name": of}),
+            "proba": ("proba", ((of, None),), {"long_name": f"probability of the {of}"}),
+            "log_density": ("log_density", (), {"long_name": "log-density", "units": "nats"}),
+        }[kind]
+        return grid.put(found, name, *trailing, **attrs)
 
     def _fitted_schema(self) -> FeatureSchema:
         names = getattr(self, "feature_names_in_", None)
@@ -322,20 +335,26 @@ class BaseMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
         columns: Sequence[Any] | None,
         reset: bool,
         features: Sequence[int] | None = None,
+        feature_dim: Hashable | None = None,
     ) -> Rows:
         """Open rows of any kind, and check them (`reset=False`) against those of the fit, or some of its features."""
         memory_limit = parse_memory_limit(self.memory_limit)
-        X = fill_masked(unwrap(X))
-        if not is_table(X) and not is_stored(X):
-            X = as_array(X, self)
         fitted = None if reset else self._fitted_schema().select(features)
-        rows = open_rows(X, sample_weight=sample_weight, columns=columns, fitted=fitted, memory_limit=memory_limit)
+        grid = self._grid(X, sample_weight, columns=columns, fitted=fitted, feature_dim=feature_dim)
+        if grid is not None:
+            rows = open_rows(grid.rows, sample_weight=grid.sample_weight, memory_limit=memory_limit)
+            rows.schema = grid.schema
+        else:
+            X = fill_masked(unwrap(X))
+            if not is_table(X) and not is_stored(X):
+                X = as_array(X, self)
+            rows = open_rows(X, sample_weight=sample_weight, columns=columns, fitted=fitted, memory_limit=memory_limit)
         if fitted is None:
             self.n_features_in_ = rows.n_features
             self._take_schema(rows.schema)
             return rows
-        by_place = None if columns is not None else fitted.taken_by_place(rows.schema, type(self).__name__)
-        if by_place is not None:
+        by_place = fitted.taken_by_place(rows.schema, type(self).__name__)
+        if by_place is not None and columns is None and grid is None:
             warnings.warn(by_place, UserWarning, stacklevel=4)
         some = () if features is None else (len(features),)
         if rows.n_features not in (self.n_features_in_, *some):
@@ -344,6 +363,20 @@ class BaseMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
                 f"X has {rows.n_features} features, but {type(self).__name__} is expecting {expected} features as input"
             )
         return rows
+
+    def _grid(
+        self,
+        X: Any,
+        sample_weight: Any = None,
+        *,
+        columns: Sequence[Any] | None = None,
+        fitted: FeatureSchema | None = None,
+        feature_dim: Hashable | None = None,
+    ) -> Grid | None:
+        """Return the rows of an object of xarray; None of anything else. What it is already stays."""
+        if isinstance(X, Grid):
+            return X
+        return find_grid(X, feature_dim=feature_dim, sample_weight=sample_weight, columns=columns, fitted=fitted)
 
     def _take_schema(self, schema: FeatureSchema) -> None:
         """Take over the names of columns: those of a fit, or of a model file."""

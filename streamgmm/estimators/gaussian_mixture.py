@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Hashable, Sequence
 from typing import TYPE_CHECKING, Any, Self, TypeAlias
 
 import numpy as np
@@ -13,20 +12,18 @@ import numpy.typing as npt
 from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning
 
-from streamgmm.checkpoint.checkpoint import Checkpoint, open_checkpoint
 from streamgmm.em.convergence import StopReason
 from streamgmm.em.state import State
 from streamgmm.estimators.exchange import PortableMixture
 from streamgmm.estimators.progress import report_progress
-from streamgmm.estimators.settings import settings_of
+from streamgmm.estimators.settings import checkpoint_of, settings_of
 from streamgmm.estimators.summary import as_html, as_text
 from streamgmm.fitting.fit import FitResult, fit
 from streamgmm.fitting.parameters import check_parameters
 from streamgmm.fitting.plan import Plan
 from streamgmm.fitting.probe import plan_fit, probe_speed
-from streamgmm.fitting.settings import Settings
 from streamgmm.sources.base import Rows
-from streamgmm.storage.places import InUse, Place, check_checkpoint_apart, find_places
+from streamgmm.storage.places import find_places
 
 if TYPE_CHECKING:
     import dask.array as da
@@ -216,7 +213,15 @@ class GaussianMixture(PortableMixture):
 
     # Fitting
 
-    def fit(self, X: Any, y: None = None, sample_weight: Any = None, *, columns: Sequence[str] | None = None) -> Self:
+    def fit(
+        self,
+        X: Any,
+        y: None = None,
+        sample_weight: Any = None,
+        *,
+        columns: Sequence[str] | None = None,
+        feature_dim: Hashable | None = None,
+    ) -> Self:
         """Fit the mixture.
 
         Parameters
@@ -233,7 +238,10 @@ class GaussianMixture(PortableMixture):
         columns : sequence of str, default=None
             The features of a table; where not given, all columns but the weights, an index that pandas has stored, and,
             of Parquet, columns that only some files have (a `RowsWarning` says so) and the keys of folders (year=2020).
-            Those that are named are missing values where a file lacks them.
+            Those that are named are missing values where a file lacks them. Of a Dataset of xarray its variables.
+        feature_dim : hashable, default=None
+            The dimension of a DataArray of xarray that holds the features, the last of two if None; the points of the
+            others are the rows. The model remembers it.
 
         Returns
         -------
@@ -249,10 +257,10 @@ class GaussianMixture(PortableMixture):
         """
         # Another one opens the rows, so that a fit that fails leaves this one as it was.
         opened = type(self)(**self.get_params(deep=False))
-        rows = opened._open_to_fit(X, sample_weight, columns=columns)
+        rows = opened._open_to_fit(X, sample_weight, columns=columns, feature_dim=feature_dim)
         settings = settings_of(self, rows)
         with (
-            self._opened_checkpoint(rows, settings, opened._source_places) as checkpoint,
+            checkpoint_of(self, rows, settings, opened._source_places) as checkpoint,
             report_progress(self.verbose, self.verbose_interval, self.callback) as listener,
         ):
             result = fit(rows, settings, listener, checkpoint)
@@ -267,14 +275,20 @@ class GaussianMixture(PortableMixture):
         return self
 
     def plan(
-        self, X: Any, sample_weight: Any = None, *, columns: Sequence[str] | None = None, probe: bool = True
+        self,
+        X: Any,
+        sample_weight: Any = None,
+        *,
+        columns: Sequence[str] | None = None,
+        feature_dim: Hashable | None = None,
+        probe: bool = True,
     ) -> Plan:
         """Say what `fit` would take, where it would run now: tasks, memory, time.
 
         Parameters
         ----------
-        X, sample_weight, columns : as those of `fit`
-            The rows, their weights, and the features of a table.
+        X, sample_weight, columns, feature_dim : as those of `fit`
+            The rows, their weights, and the features of a table or a grid.
         probe : bool, default=True
             Whether to read one task, to learn how fast that is and how long a pass will take.
 
@@ -297,33 +311,32 @@ class GaussianMixture(PortableMixture):
         (1, 24000)
         """
         opener = clone(self)
-        rows = opener._open_to_fit(X, sample_weight, columns=columns)
+        rows = opener._open_to_fit(X, sample_weight, columns=columns, feature_dim=feature_dim)
         settings = settings_of(opener, rows)
         projected = plan_fit(rows, [settings])
         return probe_speed(projected, rows, settings) if probe else projected
 
     def fit_predict(
-        self, X: Any, y: None = None, sample_weight: Any = None, *, columns: Sequence[str] | None = None
+        self,
+        X: Any,
+        y: None = None,
+        sample_weight: Any = None,
+        *,
+        columns: Sequence[str] | None = None,
+        feature_dim: Hashable | None = None,
     ) -> Result:
         """Fit the mixture and return the label of each row: `fit`, and then `predict`.
 
         Parameters
         ----------
-        X : array-like, table, Dask collection, zarr.Array, str or path of shape (n_samples, n_features)
-            The rows.
-        y : None
-            Ignored; there for scikit-learn.
-        sample_weight : array-like of shape (n_samples,), or str, default=None
-            How many rows each row stands for, or the column of a table that says so.
-        columns : sequence of str, default=None
-            The features of a table, as `fit` takes them.
+        X, y, sample_weight, columns, feature_dim : as those of `fit`
 
         Returns
         -------
         ndarray or dask.array.Array of shape (n_samples,), int64
             As what `predict` gives.
         """
-        self.fit(X, y, sample_weight, columns=columns)
+        self.fit(X, y, sample_weight, columns=columns, feature_dim=feature_dim)
         return self.predict(X, columns=columns)
 
     def __str__(self) -> str:
@@ -336,10 +349,17 @@ class GaussianMixture(PortableMixture):
 
     # What other modules of the package ask
 
-    def _open_to_fit(self, X: Any, sample_weight: Any = None, *, columns: Sequence[str] | None = None) -> Rows:
+    def _open_to_fit(
+        self,
+        X: Any,
+        sample_weight: Any = None,
+        *,
+        columns: Sequence[str] | None = None,
+        feature_dim: Hashable | None = None,
+    ) -> Rows:
         """Open rows of any kind for a fit, and take over the names of their features; `_adopt` passes them on."""
         self._check_parameters()
-        rows = self._rows(X, sample_weight=sample_weight, columns=columns, reset=True)
+        rows = self._rows(X, sample_weight=sample_weight, columns=columns, reset=True, feature_dim=feature_dim)
         self._source_places = find_places(X, sample_weight)
         return rows
 
@@ -366,16 +386,6 @@ class GaussianMixture(PortableMixture):
         self.fit_report_ = result.report
         self.calibration_, self.training_summary_ = result.calibration, result.training
         self.name_, self.metadata_ = None, {}
-
-    def _opened_checkpoint(
-        self, rows: Rows, settings: Settings, places: tuple[Place, ...]
-    ) -> AbstractContextManager[Checkpoint | None]:
-        if self.checkpoint is None:
-            return nullcontext()
-        check_checkpoint_apart(self.checkpoint, InUse("the rows", places))
-        return open_checkpoint(
-            os.fspath(self.checkpoint), rows, settings.identity(), seed=settings.seed, resume=self.resume
-        )
 
     def _check_parameters(self) -> None:
         check_parameters(self.get_params(deep=False))

@@ -134,13 +134,20 @@ class InferentialMixture(HandmadeMixture):
         given = np.setdiff1d(np.arange(self.n_features_in_), places)
         if not len(given):
             raise InputError("all features are targets: leave at least one to predict them from")
-        rows = self._rows(X, sample_weight=None, columns=columns, reset=False, features=given.tolist())
+        schema = self._fitted_schema()
+        grid = self._grid(X, columns=columns, fitted=schema.select(given.tolist()))
+        source = X if grid is None else grid
+        rows = self._rows(source, sample_weight=None, columns=columns, reset=False, features=given.tolist())
         function = Regress(what, probabilities, given, self.missing, rows.provenance)
         regression = regress(parameters, places, given)
         found = compute_rows(rows, function, regression, n_columns=function.n_columns(len(places)), dtype=np.float64)
-        if what == "mean":
+        if what != "mean":
+            found = _as_matrices(found, (len(places), len(places) if what == "covariance" else len(probabilities)))
+        if grid is None:
             return found
-        return _as_matrices(found, (len(places), len(places) if what == "covariance" else len(probabilities)))
+        names = [self._names()[at] for at in places]
+        more = {"mean": (), "covariance": (("other_target", names),), "quantiles": (("quantile", probabilities),)}[what]
+        return grid.put(found, what, ("target", names), *more)
 
     def impute(
         self, X: Any, *, how: str = "mean", random_state: Any = None, columns: Sequence[str] | None = None
@@ -174,9 +181,14 @@ class InferentialMixture(HandmadeMixture):
         """
         if how not in ("mean", "draw"):
             raise InputError(f"how must be 'mean' or 'draw', got {how!r}")
-        parameters, rows = self._parameters(), self._open(X, columns=columns)
+        parameters, schema = self._parameters(), self._fitted_schema()
+        grid = self._grid(X, columns=columns, fitted=schema)
+        rows = self._open(X if grid is None else grid, columns=columns)
         function = Impute(how == "draw", self._seed(random_state))
-        return compute_rows(rows, function, parameters, n_columns=parameters.n_features, dtype=np.float64)
+        found = compute_rows(rows, function, parameters, n_columns=parameters.n_features, dtype=np.float64)
+        if grid is None:
+            return found
+        return grid.put(found, "imputed", (grid.schema.dimension, grid.schema.columns)).transpose(*grid.dims)
 
     def cdf(self, X: Any, *, columns: Sequence[str] | None = None) -> Result:
         """Return the probability of a value of at most that of each row, for a mixture of one feature.
@@ -198,8 +210,11 @@ class InferentialMixture(HandmadeMixture):
         array([0.5])
         """
         parameters = self._of_one_feature("cdf")
-        rows = self._open(X, columns=columns)
-        return compute_rows(rows, Cumulative(self.missing, rows.provenance), parameters, n_columns=None, dtype=float)
+        grid = self._grid(X, columns=columns, fitted=self._fitted_schema())
+        rows = self._open(X if grid is None else grid, columns=columns)
+        function = Cumulative(self.missing, rows.provenance)
+        found = compute_rows(rows, function, parameters, n_columns=None, dtype=float)
+        return found if grid is None else grid.put(found, "probability")
 
     def quantile(self, probabilities: float | Sequence[float]) -> Floats:
         """Return the values below which the mixture has some probabilities, for a mixture of one feature.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -105,6 +105,7 @@ def search(
     held_out: float = 0.1,
     sample_weight: Any = None,
     columns: Sequence[str] | None = None,
+    feature_dim: Hashable | None = None,
     **parameters: Any,
 ) -> SearchResult:
     """Fit many mixtures with the same passes over the rows, and return the best by a criterion.
@@ -132,6 +133,8 @@ def search(
         How many rows each row stands for, or the column of a table that says so.
     columns : sequence of str, default=None
         The features of a table.
+    feature_dim : hashable, default=None
+        The dimension of a DataArray of xarray that holds the features.
     **parameters
         Other parameters of `GaussianMixture`: `tol`, `reg_covar`, `random_state`, `missing`, `memory_limit`, ... Those
         for one mixture are refused: starts that are given, `warm_start`, `callback`, `verbose_interval`, `checkpoint`,
@@ -179,7 +182,7 @@ def search(
     models = [GaussianMixture(size, covariance_type=family, **parameters) for family in families for size in sizes]
     if parameters.get("max_iter") == 0:
         raise InputError("search compares fits, and with max_iter=0 there are none: use max_iter=1 or more")
-    rows = models[0]._open_to_fit(X, sample_weight, columns=columns)
+    rows = models[0]._open_to_fit(X, sample_weight, columns=columns, feature_dim=feature_dim)
     settings = [settings_of(model, rows) for model in models]
     report = _report if models[0].verbose else None
     found = select(rows, settings, criterion, float(held_out), report)

@@ -1,17 +1,21 @@
-"""An estimator's parameters, turned into what a fit goes by."""
+"""An estimator's parameters, turned into what a fit goes by: its settings, its checkpoint."""
 
 from __future__ import annotations
 
 import numbers
+import os
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 from sklearn.utils import check_random_state
 
+from streamgmm.checkpoint.checkpoint import Checkpoint, open_checkpoint
 from streamgmm.estimators.validation import check_warm_start
 from streamgmm.fitting.settings import Settings
 from streamgmm.gaussian.covariances import FAMILIES
 from streamgmm.initialization.seeding import GivenStart
 from streamgmm.sources.base import Rows
+from streamgmm.storage.places import InUse, Place, check_checkpoint_apart
 from streamgmm.units import parse_memory_limit
 
 if TYPE_CHECKING:
@@ -52,4 +56,24 @@ def settings_of(model: GaussianMixture, rows: Rows) -> Settings:
         persist="auto" if model.persist == "auto" else bool(model.persist),
         seed=int(check_random_state(model.random_state).randint(2**31 - 1)),
         seed_given=isinstance(model.random_state, numbers.Integral),
+    )
+
+
+def checkpoint_of(
+    model: GaussianMixture, rows: Rows, settings: Settings, places: tuple[Place, ...]
+) -> AbstractContextManager[Checkpoint | None]:
+    """Open the checkpoint of a fit to rows that are at some places, where the estimator has one.
+
+    Raises
+    ------
+    InputError
+        If it lies among the rows.
+    CheckpointError
+        If the fit can't go on from what is there.
+    """
+    if model.checkpoint is None:
+        return nullcontext()
+    check_checkpoint_apart(model.checkpoint, InUse("the rows", places))
+    return open_checkpoint(
+        os.fspath(model.checkpoint), rows, settings.identity(), seed=settings.seed, resume=model.resume
     )

@@ -82,6 +82,7 @@ class Description:
             else [to_json(name) for name in schema.feature_names],
             "list_column": to_json(schema.columns[0]) if schema.embedding and schema.columns else None,
             "weight_column": to_json(schema.weight),
+            "feature_dimension": to_json(schema.dimension),
             "name": self.name,
             "metadata": dict(self.metadata),
             "training": None if training is None else _finite(dataclasses.asdict(training)),
@@ -183,8 +184,9 @@ def _schema_of(header: dict[str, Any]) -> FeatureSchema:
     names = None if header["feature_names_in"] is None else tuple(map(from_json, header["feature_names_in"]))
     if names is not None and len({*names}) < len(names):
         raise InputError("feature_names_in has a name twice")
-    lists, weight = (from_json(header.get(key)) for key in ("list_column", "weight_column"))
-    return FeatureSchema(names if lists is None else (lists,), weight, embedding=lists is not None)
+    keys = "list_column", "weight_column", "feature_dimension"
+    lists, weight, dimension = (from_json(header.get(key)) for key in keys)
+    return FeatureSchema(names if lists is None else (lists,), weight, lists is not None, dimension)
 
 
 def _training_of(entry: Any) -> TrainingSummary | None:

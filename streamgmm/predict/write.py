@@ -23,6 +23,10 @@ if TYPE_CHECKING:
 _COLUMN = {"labels": "label", "proba": "proba", "log_density": "log_density"}
 
 
+def _is_of_xarray(source: Any) -> bool:
+    return type(source).__module__.startswith("xarray.")
+
+
 @dataclass(frozen=True)
 class _Write:
     predict: Predict
@@ -97,6 +101,11 @@ def write_predictions(
     parameters = model._parameters()
     check_apart(output, InUse("the rows", find_places(source)), *model._places_in_use())
     check_result_place(output, overwrite=overwrite)
+    if _is_of_xarray(source):
+        raise InputError(
+            "source is of xarray: model.predict(source) gives a DataArray on its grid, which writes itself, "
+            ".to_zarr(...)"
+        )
     rows = model._open(source, columns=columns)
     if not isinstance(rows, RandomAccessRows) or rows.n_rows is None:
         raise InputError("source is a Dask collection: model.predict(source) gives a lazy Dask array to write")

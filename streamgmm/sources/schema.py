@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Hashable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -30,11 +30,14 @@ class FeatureSchema:
         The column that held the weights: it is no feature where the same table is opened again.
     embedding : bool
         Whether the features are the elements of the lists in one column.
+    dimension : hashable, or None
+        The dimension along which a grid has the features.
     """
 
     columns: tuple[Hashable, ...] | None = None
     weight: Hashable | None = None
     embedding: bool = False
+    dimension: Hashable | None = None
 
     @property
     def feature_names(self) -> tuple[Hashable, ...] | None:
@@ -60,7 +63,7 @@ class FeatureSchema:
         """Return the schema of some of the features; of all where None, or where one column holds all."""
         if features is None or self.embedding or self.columns is None:
             return self
-        return FeatureSchema(tuple(self.columns[at] for at in features), self.weight)
+        return replace(self, columns=tuple(self.columns[at] for at in features))
 
     @property
     def _numbered(self) -> bool:

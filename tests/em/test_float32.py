@@ -8,6 +8,7 @@ import pytest
 from streamgmm import GaussianMixture
 from streamgmm.em.convergence import StopReason
 from streamgmm.em.iteration import PlainEM, iterate, start_state
+from streamgmm.estimators.settings import settings_of
 from streamgmm.fitting.prepare import prepare
 from streamgmm.gaussian.precision import Kernel
 from streamgmm.sources.open import open_rows
@@ -36,8 +37,8 @@ def a_problem(x, **changed):
     x = x.astype(np.float32)
     model = GaussianMixture(2, random_state=0).fit(x)
     rows = open_rows(x)
-    prepared = prepare(rows, [model._settings(rows)], len(x))
-    problem = replace(prepared.problem(model._settings(rows)), **changed)
+    prepared = prepare(rows, [settings_of(model, rows)], len(x))
+    problem = replace(prepared.problem(settings_of(model, rows)), **changed)
     return problem, start_state(model._parameters().whiten(problem.whitening)), prepared.sample.read
 
 

@@ -12,6 +12,7 @@ import pytest
 import zarr
 
 from streamgmm import GaussianMixture, search
+from streamgmm.estimators.settings import settings_of
 from streamgmm.exceptions import MemoryLimitError
 from streamgmm.execution.tasks import tasks_of
 from streamgmm.fitting import probe as planning
@@ -242,7 +243,7 @@ def test_only_what_helps_is_recommended(store):
 def test_a_sample_has_room_for_a_row_of_each_component():
     """However wide rows are; under a limit the error says which would do."""
     rows = open_rows(da.zeros((1000, 400_000), chunks=(10, 400_000)), memory_limit=None)
-    settings = GaussianMixture(60, covariance_type="diag")._settings(rows)
+    settings = settings_of(GaussianMixture(60, covariance_type="diag"), rows)
     assert sample_size(rows, [settings]) >= 60
     with pytest.raises(MemoryLimitError, match=f"to {8 * 60 * 8 * 400_002} bytes"):
         sample_size(rows, [replace(settings, memory_limit=10**9)])

@@ -14,6 +14,7 @@ from streamgmm.components.merge import rank_merges
 from streamgmm.components.relocate import relocate
 from streamgmm.em.iteration import start_state
 from streamgmm.em.passes import RowsInMemory
+from streamgmm.estimators.settings import settings_of
 from streamgmm.fitting import fit as fitting
 from streamgmm.fitting.prepare import prepare
 from streamgmm.gaussian.covariances import FAMILIES
@@ -228,7 +229,7 @@ def test_the_start_of_one_restart_is_among_those_of_many(init_params, x):
     def starts(n_init):
         model = GaussianMixture(3, init_params=init_params, n_init=n_init, random_state=4)
         rows = open_rows(x)
-        settings = model._settings(rows)
+        settings = settings_of(model, rows)
         prepared = prepare(rows, [settings], len(x))
         return find_starts(prepared.search(prepared.problem(settings), settings, prepared.sample))
 

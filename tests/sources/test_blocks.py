@@ -378,7 +378,8 @@ def test_arrays_of_xarray(model):
 
     lazy = da.from_array(X, chunks=(20, 2)).map_blocks(chunk, meta=np.empty((0, 0)))
     predicted = model.predict(xr.DataArray(lazy, dims=("time", "feature")))
-    assert isinstance(predicted, da.Array)
+    assert isinstance(predicted.data, da.Array)
+    assert predicted.dims == ("time",)
     assert not computed
     np.testing.assert_array_equal(predicted.compute(), model.predict(X))
     in_memory = xr.DataArray(X, dims=("time", "feature"))
@@ -391,6 +392,7 @@ def test_arrays_of_xarray(model):
 
 
 def test_of_xarray_what_is_no_matrix_is_refused(model):
+    """By what opens matrices; fits and predictions take grids too, tests/sources/test_grids.py."""
     xr = pytest.importorskip("xarray")
     cube = xr.DataArray(np.zeros((4, 3, 2)), dims=("time", "lat", "lon"))
     for source, message in (
@@ -399,9 +401,11 @@ def test_of_xarray_what_is_no_matrix_is_refused(model):
         (xr.DataTree(xr.Dataset({"t2m": cube})), "an xarray DataTree"),
         (xr.Dataset({"t2m": cube}), r"an xarray Dataset of t2m \('time', 'lat', 'lon'\): give one DataArray"),
     ):
-        for command in (GaussianMixture(1).fit, model.predict, open_rows):
-            with pytest.raises(RowsError, match=message):
-                command(source)
+        with pytest.raises(RowsError, match=message):
+            open_rows(source)
+    for command in (GaussianMixture(1).fit, model.predict):
+        with pytest.raises(RowsError, match="an xarray DataTree"):
+            command(xr.DataTree(xr.Dataset({"t2m": cube})))
 
 
 # Any collection
