@@ -92,7 +92,7 @@ def unlikely_rows(x):
 
 def test_rows_that_lie_together_challenge(candidate, rng):
     one, sample = candidate
-    x = rng.normal([3.0, 0.0], 0.3, (60, 2))
+    x = rng.normal([3.0, 0.0], 0.05, (30, 2))
     challenger = find_challenger(one, unlikely_rows(x), sample)
     means = one.problem.whitening.unwhiten(challenger.state.parameters.means)
     assert len(means) == 4
