@@ -92,6 +92,7 @@ class InferentialMixture(HandmadeMixture):
         X: Any,
         targets: Hashable | Sequence[Hashable],
         *,
+        given: Hashable | Sequence[Hashable] | None = None,
         what: str = "mean",
         quantiles: Sequence[float] = (0.05, 0.5, 0.95),
         columns: Sequence[str] | None = None,
@@ -101,10 +102,13 @@ class InferentialMixture(HandmadeMixture):
         Parameters
         ----------
         X : array-like, table, Dask collection, zarr.Array, str or path
-            Rows of all features but the targets, in their order; or of all features, of which the targets are ignored.
-            A table gives them by their names.
+            Rows of the given features, in their order; or of all features, of which the others are ignored. A table
+            gives them by their names.
         targets : hashable or sequence of hashable
             Names or places of the features to predict.
+        given : hashable or sequence of hashable, default=None
+            Names or places of the features to predict from; all that are no targets if None. Those that are neither
+            are integrated out.
         what : {"mean", "covariance", "quantiles"}, default="mean"
             The conditional mean (the prediction of least squared error), the covariance about it, or each target's
             quantiles.
@@ -131,15 +135,17 @@ class InferentialMixture(HandmadeMixture):
             raise InputError(f"what must be one of {', '.join(map(repr, _WHAT))}; got {what!r}")
         probabilities = _probabilities(quantiles, "quantiles")
         parameters, places = self._parameters(), self._places(targets)
-        given = np.setdiff1d(np.arange(self.n_features_in_), places)
-        if not len(given):
-            raise InputError("all features are targets: leave at least one to predict them from")
+        given_places = np.setdiff1d(np.arange(self.n_features_in_), places)
+        if given is not None:
+            given_places = self._places(given)
+        if not len(given_places) or len(np.intersect1d(given_places, places)):
+            raise InputError("all features are targets, or some are given: leave at least one to predict them from")
         schema = self._fitted_schema()
-        grid = self._grid(X, columns=columns, fitted=schema.select(given.tolist()))
+        grid = self._grid(X, columns=columns, fitted=schema.select(given_places.tolist()))
         source = X if grid is None else grid
-        rows = self._rows(source, sample_weight=None, columns=columns, reset=False, features=given.tolist())
-        function = Regress(what, probabilities, given, self.missing, rows.provenance)
-        regression = regress(parameters, places, given)
+        rows = self._rows(source, sample_weight=None, columns=columns, reset=False, features=given_places.tolist())
+        function = Regress(what, probabilities, given_places, self.missing, rows.provenance)
+        regression = regress(parameters, places, given_places)
         found = compute_rows(rows, function, regression, n_columns=function.n_columns(len(places)), dtype=np.float64)
         if what != "mean":
             found = _as_matrices(found, (len(places), len(places) if what == "covariance" else len(probabilities)))

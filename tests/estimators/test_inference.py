@@ -115,10 +115,24 @@ def test_quantiles_are_those_of_the_conditional_distribution(covariance_type):
     assert (np.diff(spread[:, 0]) > 0).all()
 
 
+def test_features_that_are_not_given_are_integrated_out():
+    model = by_hand(feature_names=NAMES)
+    frame = pd.DataFrame({"c": [0.3, -1.0]})
+    expected = model.marginal(["b", "c"]).regress(frame, "b")
+    np.testing.assert_allclose(model.regress(frame, "b", given="c"), expected, rtol=1e-12)
+    whole = frame.assign(a=9.0, b=9.0)
+    np.testing.assert_allclose(model.regress(whole, "b", given=["c"]), expected, rtol=1e-12)
+    np.testing.assert_allclose(by_hand().regress([[0.3], [-1.0]], 1, given=2), expected, rtol=1e-12)
+    # In the order in which they are given.
+    both = by_hand().regress([[0.3, 0.1]], 1, given=[2, 0])
+    np.testing.assert_allclose(both, by_hand().regress([[0.1, 0.3]], 1), rtol=1e-12)
+
+
 def test_regression_says_what_is_wrong():
     model, x = by_hand(), rows_with_holes(50)[0]
     for keywords, said in (
         ({"targets": [0, 1, 2]}, "all features are targets"),
+        ({"targets": [0, 1], "given": [1, 2]}, "or some are given"),
         ({"targets": 1, "what": "median"}, "what must be one of 'mean', 'covariance', 'quantiles'"),
         ({"targets": 1, "quantiles": [0.0]}, "quantiles must lie between 0 and 1"),
     ):
