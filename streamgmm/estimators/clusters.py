@@ -112,6 +112,7 @@ class ClusterableMixture(InferentialMixture):
         tree : MergeTree, default=None
             One that `merge_tree` made of this mixture; where not given one is made, as the other arguments say.
         X, sample_weight, distance, linkage, n_samples, random_state, columns : as those of `merge_tree`
+            What the tree comes from.
 
         Returns
         -------

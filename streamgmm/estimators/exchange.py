@@ -58,6 +58,7 @@ class PortableMixture(ClusterableMixture):
         Returns
         -------
         GaussianMixture
+            A new one.
 
         Raises
         ------
@@ -93,6 +94,7 @@ class PortableMixture(ClusterableMixture):
         Returns
         -------
         onnx.ModelProto
+            Checked by ONNX's own checker.
         """
         made = build_onnx(self._parameters(), self._description(), opset=opset, float_type=float_type)
         if path is not None:
@@ -117,6 +119,7 @@ class PortableMixture(ClusterableMixture):
         Parameters
         ----------
         dialect : {"duckdb", "postgresql", "spark", "bigquery", "snowflake"}, default="duckdb"
+            Whose SQL it is.
         what : str or sequence of str, default=("label", "log_density", "responsibilities")
             What to select: the columns "label", "log_density" (nats), and "proba_0", "proba_1", ...
         table : str, default="rows"
@@ -129,6 +132,7 @@ class PortableMixture(ClusterableMixture):
         Returns
         -------
         str
+            One SELECT, without a semicolon.
 
         Examples
         --------

@@ -330,6 +330,7 @@ class GaussianMixture(PortableMixture):
         Parameters
         ----------
         X, y, sample_weight, columns, feature_dim : as those of `fit`
+            The rows, and what there is to know of them.
 
         Returns
         -------

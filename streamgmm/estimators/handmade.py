@@ -62,10 +62,12 @@ class HandmadeMixture(BaseMixture):
         weights : array-like of shape (n_components,)
             Mixing proportions, more than 0; they sum to 1.
         means : array-like of shape (n_components, n_features)
+            In the data's units.
         covariances : array-like
             Of shape (n_components, n_features, n_features) if "full", (n_features, n_features) if "tied",
             (n_components, n_features) if "diag", (n_components,) if "spherical".
         covariance_type : {"full", "tied", "diag", "spherical"}, default="full"
+            The family.
         feature_names : sequence of hashable, default=None
             By which tables give the features.
         **parameters

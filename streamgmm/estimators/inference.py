@@ -42,6 +42,7 @@ class InferentialMixture(HandmadeMixture):
         Returns
         -------
         GaussianMixture
+            A new one, of these features.
 
         Examples
         --------
@@ -202,12 +203,14 @@ class InferentialMixture(HandmadeMixture):
         Parameters
         ----------
         X : array-like, table, Dask collection, zarr.Array, str or path of shape (n_samples, 1)
+            The rows; infinities are values too.
         columns : sequence of str, default=None
             The feature of a table, as `predict` takes it.
 
         Returns
         -------
         ndarray or dask.array.Array of shape (n_samples,), float64
+            In memory or lazy as what `predict` gives.
 
         Examples
         --------
@@ -233,6 +236,7 @@ class InferentialMixture(HandmadeMixture):
         Returns
         -------
         ndarray of the same shape, float64
+            In the feature's units.
         """
         parameters = self._of_one_feature("quantile")
         wanted = np.array(_probabilities(np.ravel(probabilities).tolist(), "probabilities"))
@@ -249,10 +253,12 @@ class InferentialMixture(HandmadeMixture):
         Parameters
         ----------
         probability : float, default=0.95
+            Of the interval.
 
         Returns
         -------
-        low, high : float
+        tuple of (float, float)
+            Its ends, in the feature's units.
         """
         (probability,) = _probabilities([probability], "probability")
         low, high = self.quantile([0.5 - 0.5 * probability, 0.5 + 0.5 * probability])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -16,7 +16,8 @@ from streamgmm.typing import Floats
 _PIECE = 65_536
 
 
-class Estimate(NamedTuple):
+@dataclass(frozen=True)
+class Estimate:
     """What a sample says of a number.
 
     Attributes
@@ -28,6 +29,9 @@ class Estimate(NamedTuple):
 
     value: float
     standard_error: float
+
+    def __str__(self) -> str:
+        return f"{self.value:.6g} ± {self.standard_error:.2g}"
 
 
 def estimate_entropy(parameters: MixtureParameters, n_samples: int, seed: int) -> Estimate:

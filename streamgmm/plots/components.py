@@ -59,10 +59,12 @@ def plot_profile(
     sample_weight : array-like of shape (n_samples,), or str, default=None
         How many rows each row stands for.
     ax : matplotlib.axes.Axes, default=None
+        What to draw into; new ones if None.
 
     Returns
     -------
     matplotlib.axes.Axes
+        The axes, with the picture.
     """
     parameters = model._parameters()
     places = parameters.most_separating(_PROFILE_FEATURES) if features is None else model._places(list(features))
@@ -121,10 +123,12 @@ def plot_responsibilities(
     sample_weight : array-like of shape (n_samples,), or str, default=None
         How many rows each row stands for.
     ax : matplotlib.axes.Axes, default=None
+        What to draw into; new ones if None.
 
     Returns
     -------
     matplotlib.axes.Axes
+        The axes, with the picture.
     """
     shown = rows_to_show(model, X, sample_weight, _RESP_ROWS)
     resp = evaluate(np.ascontiguousarray(shown.x), model._parameters(), resp=True).resp
@@ -161,10 +165,12 @@ def plot_dendrogram(
     X : array-like, table, Dask collection, zarr.Array, str or path, default=None
         Rows for a tree that is made here.
     ax : matplotlib.axes.Axes, default=None
+        What to draw into; new ones if None.
 
     Returns
     -------
     matplotlib.axes.Axes
+        The axes, with the picture.
     """
     from scipy.cluster import hierarchy
 
@@ -201,10 +207,12 @@ def plot_entropies(tree: MergeTree, *, ax: Axes | None = None) -> Axes:
     tree : MergeTree
         Of responsibilities.
     ax : matplotlib.axes.Axes, default=None
+        What to draw into; new ones if None.
 
     Returns
     -------
     matplotlib.axes.Axes
+        The axes, with the picture.
 
     Raises
     ------

@@ -65,10 +65,12 @@ def plot_histogram(
     bins : int or str, default="auto"
         As `numpy.histogram_bin_edges` takes it.
     ax : matplotlib.axes.Axes, default=None
+        What to draw into; new ones if None.
 
     Returns
     -------
     matplotlib.axes.Axes
+        The axes, with the picture.
     """
     at = int(model._parameters().most_separating(1)[0] if feature is None else model._places(feature)[0])
     shown = rows_to_show(model, X, sample_weight)
@@ -108,10 +110,12 @@ def plot_contours(
     sample_weight : array-like of shape (n_samples,), or str, default=None
         How many rows each row stands for.
     ax : matplotlib.axes.Axes, default=None
+        What to draw into; new ones if None.
 
     Returns
     -------
     matplotlib.axes.Axes
+        The axes, with the picture.
     """
     from streamgmm.exceptions import InputError
 

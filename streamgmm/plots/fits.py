@@ -24,10 +24,12 @@ def plot_convergence(model: GaussianMixture, *, ax: Axes | None = None) -> Axes:
     model : GaussianMixture
         Fitted. Of a model from a file, which step was taken back is not known.
     ax : matplotlib.axes.Axes, default=None
+        What to draw into; new ones if None.
 
     Returns
     -------
     matplotlib.axes.Axes
+        The axes, with the picture.
 
     Raises
     ------
@@ -74,10 +76,12 @@ def plot_criteria(result: SearchResult, criterion: str | None = None, *, ax: Axe
         That by which the best was chosen if None. The held-out log-density has bars: the standard error of its
         difference to the best's, to each side.
     ax : matplotlib.axes.Axes, default=None
+        What to draw into; new ones if None.
 
     Returns
     -------
     matplotlib.axes.Axes
+        The axes, with the picture.
     """
     criterion = result.criterion if criterion is None else criterion
     if criterion not in CRITERIA:

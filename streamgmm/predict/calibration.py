@@ -35,9 +35,19 @@ class Calibration:
     log_densities: Floats
 
     def threshold(self, rate: float) -> float:
-        """Return the log-density below which a share of the rows lies, nats.
+        """Return the log-density below which a share of the rows lies.
 
         Between two levels the line through them says it, over the logarithm of the share.
+
+        Parameters
+        ----------
+        rate : float
+            The share.
+
+        Returns
+        -------
+        float
+            Nats.
 
         Raises
         ------
