@@ -23,10 +23,10 @@ def frame():
 
 
 def test_a_fitted_mixture_prints_what_was_found(frame):
-    model = GaussianMixture(3, random_state=0)
-    assert str(model) == repr(model) == "GaussianMixture(n_components=3, random_state=0)"
+    model = GaussianMixture(3, init_params="kmeans", random_state=0)
+    assert str(model) == repr(model) == "GaussianMixture(init_params='kmeans', n_components=3, random_state=0)"
     model.fit(frame)
-    assert repr(model) == "GaussianMixture(n_components=3, random_state=0)"
+    assert repr(model) == "GaussianMixture(init_params='kmeans', n_components=3, random_state=0)"
     shown = str(model)
     assert shown.startswith("GaussianMixture of 3 components and 3 features, full covariances\n  ended ")
     assert f"{model.weights_.max():.2%}" in shown
@@ -50,10 +50,14 @@ def test_of_many_components_and_features_some_are_shown_and_the_rest_is_counted(
 
 
 def test_pipelines_give_tables_and_arrays(frame):
-    scaled = make_pipeline(StandardScaler().set_output(transform="pandas"), GaussianMixture(3, random_state=0))
+    scaled = make_pipeline(
+        StandardScaler().set_output(transform="pandas"), GaussianMixture(3, init_params="kmeans", random_state=0)
+    )
     scaled.fit(frame)
     assert list(scaled[-1].feature_names_in_) == ["a", "b", "c"]
-    with_pca = make_pipeline(StandardScaler(), PCA(2), GaussianMixture(3, random_state=0)).fit(frame)
+    with_pca = make_pipeline(StandardScaler(), PCA(2), GaussianMixture(3, init_params="kmeans", random_state=0)).fit(
+        frame
+    )
     assert with_pca.predict(frame).shape == (900,)
     assert np.isfinite(with_pca.score(frame))
     both = make_pipeline(StandardScaler(), GaussianMixture(2)).set_output(transform="pandas").fit(frame)
@@ -64,10 +68,10 @@ def test_weights_are_routed(frame):
     weight = (np.arange(900) % 3).astype(float)
     repeated = frame.loc[frame.index.repeat(weight.astype(int))]
     with config_context(enable_metadata_routing=True):
-        model = GaussianMixture(2, random_state=0).set_fit_request(sample_weight=True)
+        model = GaussianMixture(2, init_params="kmeans", random_state=0).set_fit_request(sample_weight=True)
         routed = make_pipeline(StandardScaler().set_fit_request(sample_weight=True), model)
         routed.fit(frame, sample_weight=weight)
-    expected = GaussianMixture(2, random_state=0).fit(StandardScaler().fit_transform(repeated))
+    expected = GaussianMixture(2, init_params="kmeans", random_state=0).fit(StandardScaler().fit_transform(repeated))
     np.testing.assert_allclose(
         np.sort(routed[-1].means_, axis=0), np.sort(expected.means_, axis=0), rtol=1e-3, atol=1e-3
     )
@@ -75,14 +79,16 @@ def test_weights_are_routed(frame):
 
 def test_model_selection(frame):
     grid = {"n_components": [1, 3], "covariance_type": ["full", "spherical"]}
-    found = GridSearchCV(GaussianMixture(random_state=0), grid, cv=3).fit(frame)
+    found = GridSearchCV(GaussianMixture(init_params="kmeans", random_state=0), grid, cv=3).fit(frame)
     assert found.best_params_["n_components"] == 3
     assert found.best_estimator_.predict(frame).shape == (900,)
-    assert np.isfinite(cross_val_score(GaussianMixture(3, random_state=0), frame.to_numpy(), cv=3)).all()
+    assert np.isfinite(
+        cross_val_score(GaussianMixture(3, init_params="kmeans", random_state=0), frame.to_numpy(), cv=3)
+    ).all()
 
 
 def test_clones_and_pickles(frame):
-    model = GaussianMixture(3, random_state=0).fit(frame)
+    model = GaussianMixture(3, init_params="kmeans", random_state=0).fit(frame)
     copied = clone(model)
     assert not hasattr(copied, "means_")
     assert copied.get_params() == model.get_params()

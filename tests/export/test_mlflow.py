@@ -8,6 +8,7 @@ from tests.estimators.test_handmade import by_hand
 mlflow = pytest.importorskip("mlflow")
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # MLflow's own, of each of its versions others
 def test_the_flavour_of_scikit_learn_keeps_a_mixture(tmp_path):
     import mlflow.sklearn
