@@ -6,7 +6,8 @@ import copy
 from collections.abc import Sequence
 from typing import Any, Self
 
-from streamgmm.estimators.inference import InferentialMixture, check_count
+from streamgmm.estimators.inference import InferentialMixture
+from streamgmm.estimators.validation import check_count
 from streamgmm.exceptions import InputError
 from streamgmm.gaussian.e_step import evaluate
 from streamgmm.gaussian.sampling import draw_rows

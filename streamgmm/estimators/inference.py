@@ -10,6 +10,7 @@ import numpy.typing as npt
 from sklearn.utils import check_random_state
 
 from streamgmm.estimators.handmade import HandmadeMixture
+from streamgmm.estimators.validation import check_count, check_probabilities
 from streamgmm.exceptions import InputError
 from streamgmm.gaussian.conditional import marginalize, regress
 from streamgmm.gaussian.information import Estimate, estimate_entropy, estimate_js, estimate_kl
@@ -134,7 +135,7 @@ class InferentialMixture(HandmadeMixture):
         """
         if what not in _WHAT:
             raise InputError(f"what must be one of {', '.join(map(repr, _WHAT))}; got {what!r}")
-        probabilities = _probabilities(quantiles, "quantiles")
+        probabilities = check_probabilities(quantiles, "quantiles")
         parameters, places = self._parameters(), self._places(targets)
         given_places = np.setdiff1d(np.arange(self.n_features_in_), places)
         if given is not None:
@@ -239,7 +240,7 @@ class InferentialMixture(HandmadeMixture):
             In the feature's units.
         """
         parameters = self._of_one_feature("quantile")
-        wanted = np.array(_probabilities(np.ravel(probabilities).tolist(), "probabilities"))
+        wanted = np.array(check_probabilities(np.ravel(probabilities).tolist(), "probabilities"))
         shape = (len(wanted), parameters.n_components)
         deviations = np.sqrt(parameters.variances()[:, 0])
         found = quantile(
@@ -260,7 +261,7 @@ class InferentialMixture(HandmadeMixture):
         tuple of (float, float)
             Its ends, in the feature's units.
         """
-        (probability,) = _probabilities([probability], "probability")
+        (probability,) = check_probabilities([probability], "probability")
         low, high = self.quantile([0.5 - 0.5 * probability, 0.5 + 0.5 * probability])
         return float(low), float(high)
 
@@ -369,25 +370,6 @@ class InferentialMixture(HandmadeMixture):
 
     def _seed(self, random_state: Any) -> int:
         return int(check_random_state(self.random_state if random_state is None else random_state).randint(2**31 - 1))
-
-
-def _probabilities(values: Sequence[float], name: str) -> tuple[float, ...]:
-    found = tuple(float(value) for value in values)
-    if not found or not all(0.0 < value < 1.0 for value in found):
-        raise InputError(f"{name} must lie between 0 and 1, got {values!r}")
-    return found
-
-
-def check_count(value: Any, name: str, least: int) -> int:
-    """Return an integer of at least so much.
-
-    Raises
-    ------
-    InputError
-    """
-    if not isinstance(value, (int, np.integer)) or value < least:
-        raise InputError(f"{name} must be an integer of at least {least}, got {value!r}")
-    return int(value)
 
 
 def _as_matrices(found: Result, shape: tuple[int, int]) -> Result:

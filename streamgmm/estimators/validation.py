@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -66,3 +67,28 @@ def check_warm_start(
             f"warm_start=True, but the fit before had {fitted.n_features} features and X has {n_features}: use "
             "warm_start=False"
         )
+
+
+def check_probabilities(values: Sequence[float], name: str) -> tuple[float, ...]:
+    """Return some numbers between 0 and 1, without these.
+
+    Raises
+    ------
+    InputError
+    """
+    found = tuple(float(value) for value in values)
+    if not found or not all(0.0 < value < 1.0 for value in found):
+        raise InputError(f"{name} must lie between 0 and 1, got {values!r}")
+    return found
+
+
+def check_count(value: Any, name: str, least: int) -> int:
+    """Return an integer of at least so much.
+
+    Raises
+    ------
+    InputError
+    """
+    if not isinstance(value, (int, np.integer)) or value < least:
+        raise InputError(f"{name} must be an integer of at least {least}, got {value!r}")
+    return int(value)

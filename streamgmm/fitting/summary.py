@@ -6,6 +6,7 @@ import os
 import platform
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cache
 from importlib.metadata import version
 
 from streamgmm._version import __version__
@@ -71,9 +72,11 @@ def summarize_training(prepared: Preparation, cost: PassCost, gap: float) -> Tra
         sum_weight=found.sum_weight,
         n_passes=cost.n_passes,
         gap=gap,
-        versions={
-            "python": platform.python_version(),
-            "streamgmm": __version__,
-            **{name: version(name) for name in _PACKAGES},
-        },
+        versions=dict(_versions()),
     )
+
+
+@cache
+def _versions() -> dict[str, str]:
+    own = {"python": platform.python_version(), "streamgmm": __version__}
+    return own | {name: version(name) for name in _PACKAGES}
