@@ -42,7 +42,7 @@ html_title = f"streamgmm {version}"
 html_show_sourcelink = False
 html_copy_source = False
 # Pages without others below them need no list of those.
-html_sidebars = {name: [] for name in ("index", "commands", "rooms", "glossary", "changelog")}
+html_sidebars = {name: [] for name in ("index", "commands", "rooms", "model_files", "glossary", "changelog")}
 html_context = {"default_mode": "auto"}
 html_theme_options = {
     "navigation_with_keys": False,
