@@ -170,8 +170,8 @@ class InferentialMixture(HandmadeMixture):
             Whether a row's missing values are their mean given the others, or drawn from their distribution: a mean
             is nearest, and draws have the spread and the correlations that the data has.
         random_state : int, RandomState instance or None, default=None
-            Of the draws; that of the estimator if None. They depend on a row's place alone, and not on chunks or workers
-            (in a Dask collection whose lengths are unknown, on its place in its partition).
+            Of the draws; that of the estimator if None. They depend on a row's place alone, and not on chunks or
+            workers (in a Dask collection whose lengths are unknown, on its place in its partition).
         columns : sequence of str, default=None
             The features of a table, as `predict` takes them.
 
