@@ -9,3 +9,9 @@ Hennig, "Methods for merging Gaussian mixture components", Advances in Data Anal
 compares most of them; Baudry, Raftery, Celeux, Lo & Gottardo, "Combining mixture components for clustering", Journal of
 Computational and Graphical Statistics 19 (2010), is where the entropy and the number of clusters come from.
 """
+
+from streamgmm.merging.agglomerate import LINKAGES, merge_components
+from streamgmm.merging.distances import DISTANCES
+from streamgmm.merging.tree import Merge, MergeTree, propose_n_clusters
+
+__all__ = ["DISTANCES", "LINKAGES", "Merge", "MergeTree", "merge_components", "propose_n_clusters"]

@@ -56,6 +56,7 @@ def merge_components(
     Returns
     -------
     MergeTree
+        All merges, in their order.
 
     Raises
     ------
