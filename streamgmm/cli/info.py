@@ -20,6 +20,7 @@ def info(model: str, as_json: bool) -> None:
     import numpy as np
 
     from streamgmm import load
+    from streamgmm.export.header import finite
 
     fitted = load(model)
     parameters = fitted._parameters()
@@ -45,12 +46,14 @@ def info(model: str, as_json: bool) -> None:
         arrays = {
             name: getattr(fitted, f"{name}_").tolist() for name in ("weights", "means", "covariances", "lower_bounds")
         }
-        click.echo(json.dumps({**summary, "training": training and dataclasses.asdict(training), **arrays}))
+        found = {**summary, "training": training and dataclasses.asdict(training), **arrays}
+        # JSON has no infinity.
+        click.echo(json.dumps(finite(found), allow_nan=False))
         return
     from rich.console import Console
     from rich.table import Table
 
-    console = Console(highlight=False)
+    console = Console(highlight=False, markup=False)
     for key, value in summary.items():
         if value is not None and value != float("-inf"):
             values = value if isinstance(value, list) else [value]

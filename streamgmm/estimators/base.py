@@ -164,7 +164,8 @@ class BaseMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
             threshold = calibration.threshold(float(rate))  # type: ignore[arg-type]
         found: Result = self._predict(X, "log_density", columns) < threshold
         if hasattr(found, "rename"):
-            found = found.rename("outlier")
+            found = found.rename("outlier").assign_attrs(long_name="whether a row is an outlier")
+            found.attrs.pop("units", None)
         return found
 
     def calibrate(self, X: Any, sample_weight: Any = None, *, columns: Sequence[str] | None = None) -> Self:

@@ -13,6 +13,7 @@ from streamgmm.export.onnx_graph import build_onnx
 from streamgmm.export.scikit_learn import from_scikit_learn, to_scikit_learn
 from streamgmm.export.sql import WHAT, build_sql
 from streamgmm.fitting.parameters import PARAMETERS
+from streamgmm.sources.schema import FeatureSchema
 from streamgmm.storage.outputs import check_output, write_whole
 
 if TYPE_CHECKING:
@@ -66,7 +67,7 @@ class PortableMixture(ClusterableMixture):
             If it is something else, or not fitted.
         """
         parameters, given, names = from_scikit_learn(model)
-        made = cls._made(parameters, names, given)
+        made = cls._made(parameters, FeatureSchema(names), given)
         made.converged_, made.n_iter_ = bool(model.converged_), int(model.n_iter_)
         made.lower_bound_ = float(model.lower_bound_)
         return made

@@ -15,6 +15,7 @@ from streamgmm.em.convergence import StopReason
 from streamgmm.estimators.base import BaseMixture
 from streamgmm.exceptions import InputError, SingularCovarianceError
 from streamgmm.fitting.summary import TrainingSummary
+from streamgmm.gaussian.conditional import marginalize
 from streamgmm.gaussian.consistency import check_consistent
 from streamgmm.gaussian.covariances import FAMILIES
 from streamgmm.gaussian.parameters import MixtureParameters
@@ -53,6 +54,7 @@ class HandmadeMixture(BaseMixture):
         *,
         covariance_type: str = "full",
         feature_names: Sequence[Hashable] | None = None,
+        feature_dim: Hashable | None = None,
         **parameters: Any,
     ) -> Self:
         """Make a mixture of parameters that are known; it predicts, answers and is saved as one that was fitted.
@@ -70,6 +72,8 @@ class HandmadeMixture(BaseMixture):
             The family.
         feature_names : sequence of hashable, default=None
             By which tables give the features.
+        feature_dim : hashable, default=None
+            The dimension along which a DataArray of xarray has them.
         **parameters
             Other parameters of the estimator: `missing`, `random_state`, ...
 
@@ -103,7 +107,7 @@ class HandmadeMixture(BaseMixture):
                 f"feature_names has {len(names)} names, {len(set(names))} of them different; means have "
                 f"{value.n_features} features, and each needs a name of its own"
             )
-        return cls._made(value, names, parameters)
+        return cls._made(value, FeatureSchema(names, dimension=feature_dim), parameters)
 
     def reorder(self, order: Any = "weight") -> Self:
         """Return the same mixture with its components in another order.
@@ -123,7 +127,7 @@ class HandmadeMixture(BaseMixture):
         parameters = self._parameters()
         n_components = parameters.n_components
         if isinstance(order, HandmadeMixture):
-            places = _places_like(parameters, order._parameters())
+            places = _places_like(parameters, self._other(order))
         elif isinstance(order, str):
             if order != "weight":
                 raise InputError(f"order must be 'weight', component numbers or a mixture, got {order!r}")
@@ -133,6 +137,7 @@ class HandmadeMixture(BaseMixture):
             if places.dtype.kind not in "iu" or not np.array_equal(np.sort(places), np.arange(n_components)):
                 raise InputError(f"order must name each of the components 0 to {n_components - 1} once, got {order!r}")
         value, reordered = parameters.select(places), copy.copy(self)
+        reordered.metadata_ = dict(self.metadata_)
         reordered._take_parameters(value)
         if hasattr(self, "clusters_"):
             reordered.clusters_ = self.clusters_[places]
@@ -222,7 +227,7 @@ class HandmadeMixture(BaseMixture):
     # What other modules of the package ask
 
     @classmethod
-    def _made(cls, value: MixtureParameters, names: Sequence[Hashable] | None, parameters: dict[str, Any]) -> Self:
+    def _made(cls, value: MixtureParameters, schema: FeatureSchema, parameters: dict[str, Any]) -> Self:
         """Make a mixture of checked parameters."""
         model = cls(**{"n_components": value.n_components, "covariance_type": value.covariance_type, **parameters})
         model._take_parameters(value)
@@ -232,7 +237,7 @@ class HandmadeMixture(BaseMixture):
         model.name_, model.metadata_, model.training_summary_, model.calibration_ = None, {}, None, None
         model.n_features_in_ = value.n_features
         model._fitted_as = (value.covariance_type, value.n_components)
-        model._take_schema(FeatureSchema(None if names is None else tuple(names)))
+        model._take_schema(schema)
         return model
 
     def _of(
@@ -241,14 +246,32 @@ class HandmadeMixture(BaseMixture):
         """Make a mixture of other parameters, of some of the features and components, that is used as this one is."""
         kept = {name: getattr(self, name) for name in ("missing", "memory_limit", "random_state")}
         schema = self._fitted_schema()
-        names = None
-        if schema.feature_names is not None:
-            names = schema.select(None if features is None else features.tolist()).columns
-        made = self._made(value, names, kept)
+        if features is not None:
+            # Features that were the elements of lists have no names to be found by.
+            schema = FeatureSchema() if schema.embedding else schema.select(features.tolist())
+        made = self._made(value, schema, kept)
         if hasattr(self, "clusters_"):
             clusters = self.clusters_ if components is None else self.clusters_[components]
             made.clusters_ = np.unique(clusters, return_inverse=True)[1].astype(np.int64)
         return made
+
+    def _other(self, other: HandmadeMixture) -> MixtureParameters:
+        """Return the parameters of another mixture, with the features in the order of this one's."""
+        if not isinstance(other, HandmadeMixture):
+            raise InputError(f"the other must be a fitted GaussianMixture, got a {type(other).__name__}")
+        parameters = other._parameters()
+        if parameters.n_features != self.n_features_in_:
+            raise InputError(
+                f"this mixture has {self.n_features_in_} features and the other {parameters.n_features}: take the "
+                "marginals of the same features first"
+            )
+        mine, its = self._fitted_schema().feature_names, other._fitted_schema().feature_names
+        if mine is None or its is None or mine == its:
+            return parameters
+        if set(mine) != set(its):
+            others = sorted(map(str, set(its) - set(mine)))
+            raise InputError(f"the other mixture has other features: {', '.join(others[:10])}")
+        return marginalize(parameters, np.array([its.index(name) for name in mine]))
 
     def _names(self) -> tuple[Hashable, ...]:
         """Return a name for each feature: its place where it has none."""

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Self, TypeAlias
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Self, TypeAlias, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -67,7 +67,7 @@ class InferentialMixture(HandmadeMixture):
         -------
         GaussianMixture
             A mixture of the features that are not given, in their order. Components whose probability is zero there
-            are left out.
+            are left out; clusters that lose all of theirs are too, and those after them move up.
 
         Examples
         --------
@@ -76,8 +76,10 @@ class InferentialMixture(HandmadeMixture):
         >>> model.condition({0: 2.0}).means_
         array([[1.]])
         """
-        if not isinstance(values, Mapping) or not values:
+        # A Series of pandas has items too.
+        if not hasattr(values, "items") or not len(values):
             raise InputError(f"condition takes the values of some features, {{name: value}}; got {values!r}")
+        values = dict(values.items())
         given = self._places(list(values))
         numbers = np.array([float(value) for value in values.values()])
         if not np.isfinite(numbers).all():
@@ -330,17 +332,24 @@ class InferentialMixture(HandmadeMixture):
     def _places(self, features: Hashable | Sequence[Hashable]) -> Integers:
         """Find features by their names, or by their places where none has such a name."""
         self._parameters()
-        one = isinstance(features, (str, bytes, int, np.integer)) or not isinstance(features, Sequence | np.ndarray)
-        asked: list[Any] = [features] if one else list(features)  # type: ignore[arg-type]
+        if isinstance(features, (set, frozenset)):
+            raise InputError(f"a set has no order: give the features as a list, got {features!r}")
+        one = isinstance(features, (str, bytes)) or not isinstance(features, Iterable)
+        asked: list[Any] = [features] if one else list(cast("Iterable[Any]", features))
         names = self._names()
         if not one and isinstance(features, tuple) and features in names:
             asked = [features]
         where = {name: at for at, name in enumerate(names)}
         places = []
         for name in asked:
+            # True is 1, and no feature.
+            if isinstance(name, (bool, np.bool_)):
+                raise InputError(
+                    f"features are names or places, and {name!r} is neither; np.flatnonzero turns a mask into places"
+                )
             if name in where:
                 places.append(where[name])
-            elif isinstance(name, (int, np.integer)) and not isinstance(name, bool) and 0 <= name < len(names):
+            elif isinstance(name, (int, np.integer)) and 0 <= name < len(names):
                 places.append(int(name))
             else:
                 shown = ", ".join(map(repr, names[:20])) + (", ..." if len(names) > 20 else "")
@@ -355,17 +364,6 @@ class InferentialMixture(HandmadeMixture):
             raise InputError(
                 f"{method} is for mixtures of one feature, and this one has {parameters.n_features}: take one of them "
                 f"first, model.marginal([name]).{method}(...)"
-            )
-        return parameters
-
-    def _other(self, other: Self) -> MixtureParameters:
-        if not isinstance(other, HandmadeMixture):
-            raise InputError(f"the other must be a fitted GaussianMixture, got a {type(other).__name__}")
-        parameters = other._parameters()
-        if parameters.n_features != self.n_features_in_:
-            raise InputError(
-                f"this mixture has {self.n_features_in_} features and the other {parameters.n_features}: take the "
-                "marginals of the same features first"
             )
         return parameters
 

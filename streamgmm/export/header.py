@@ -85,7 +85,7 @@ class Description:
             "feature_dimension": to_json(schema.dimension),
             "name": self.name,
             "metadata": dict(self.metadata),
-            "training": None if training is None else _finite(dataclasses.asdict(training)),
+            "training": None if training is None else finite(dataclasses.asdict(training)),
             "calibration": None
             if calibration is None
             else {
@@ -235,7 +235,9 @@ def _calibration_of(entry: Any) -> Calibration | None:
     return Calibration(entry["n_rows"], levels, log_densities)
 
 
-def _finite(values: dict[str, Any]) -> dict[str, Any]:
+def finite(values: dict[str, Any]) -> dict[str, Any]:
+    """Return the same with None for numbers that JSON does not have, also one level down."""
+    values = {name: finite(one) if isinstance(one, dict) else one for name, one in values.items()}
     return {name: None if isinstance(one, float) and not np.isfinite(one) else one for name, one in values.items()}
 
 

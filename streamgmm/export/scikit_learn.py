@@ -28,12 +28,16 @@ def to_scikit_learn(parameters: MixtureParameters, description: Description, bou
     given = description.parameters
     init = given.get("init_params", "kmeans")
     model = GaussianMixture(
-        **{name: given[name] for name in _SHARED if name in given},
+        **{name: given[name] for name in _SHARED if name in given} | {"n_components": parameters.n_components},
         reg_covar=1e-6 if isinstance(given.get("reg_covar", "auto"), str) else given["reg_covar"],
         init_params=init if init in ("kmeans", "k-means++", "random", "random_from_data") else "kmeans",
     )
-    model.weights_, model.means_ = parameters.weights, parameters.means
-    model.covariances_, model.precisions_cholesky_ = parameters.covariances, parameters.precisions_cholesky
+    # Copies: what happens to one must not happen to the other.
+    model.weights_, model.means_ = parameters.weights.copy(), parameters.means.copy()
+    model.covariances_, model.precisions_cholesky_ = (
+        parameters.covariances.copy(),
+        parameters.precisions_cholesky.copy(),
+    )
     model.precisions_ = parameters.precisions
     model.converged_, model.n_iter_ = description.converged, description.n_iter
     model.lower_bound_, model.lower_bounds_ = description.lower_bound, list(bounds)

@@ -57,8 +57,9 @@ def quantile(probability: Floats, weights: Floats, means: Floats, deviations: Fl
 def _root_between(
     rows: Integers, low: Floats, high: Floats, probability: Floats, weights: Floats, means: Floats, deviations: Floats
 ) -> Floats:
-    # Rounding may put an end of the bracket on the wrong side of the root by a hair.
-    slack = 4.0 * np.finfo(float).eps * np.maximum(np.abs(low), np.abs(high))[rows]
+    # Rounding may put an end of the bracket on the wrong side of the root by a hair, of the value or of a deviation.
+    widest = np.where(weights > _NO_SHARE, deviations, 0.0).max(axis=1)
+    slack = 8.0 * np.finfo(float).eps * (np.maximum(np.abs(low), np.abs(high)) + widest)[rows]
 
     def excess(y: Floats, row: Floats) -> Floats:
         at, p = row.astype(int), probability[row.astype(int)]
@@ -74,5 +75,7 @@ def _root_between(
         tolerances={"xrtol": 4e-16, "xatol": 0.0, "frtol": 0.0, "fatol": 0.0},
         maxiter=200,
     )
-    root: Floats = np.asarray(result.x)
+    # Where there is no root to this precision the bracket is no wider than rounding.
+    middle = 0.5 * (low[rows] + high[rows])
+    root: Floats = np.where(np.asarray(result.success), np.asarray(result.x), middle)
     return root

@@ -46,7 +46,12 @@ class Shown:
     @property
     def note(self) -> str:
         """What a title says of them."""
-        return f"{len(self.x):,} rows" if self.are_data else "no rows: the mixture alone"
+        return f"{self.n_rows:,} rows" if self.are_data else "no rows: the mixture alone"
+
+    @property
+    def n_rows(self) -> int:
+        """How many rows there are, by their weights: equal ones are one of a sample."""
+        return round(float(self.weight.sum()))
 
 
 def rows_to_show(model: GaussianMixture, X: Any, sample_weight: Any, n_rows: int = N_ROWS) -> Shown:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 #: Components and features of a profile, at most: more can't be read.
 _PROFILE_COMPONENTS, _PROFILE_FEATURES = 20, 10
-#: Rows whose responsibilities are drawn.
+#: Lines that stand for all rows whose responsibilities are drawn.
 _RESP_ROWS = 2000
 _HEIGHTS = {
     "entropy": "log 2 less the entropy removed, nats per row",
@@ -77,7 +77,7 @@ def plot_profile(
         shown = rows_to_show(model, X, sample_weight)
         center = np.average(shown.x, axis=0, weights=shown.weight)
         spread = np.sqrt(np.average((shown.x - center) ** 2, axis=0, weights=shown.weight))
-        everything = f"all rows ({len(shown.x):,})"
+        everything = f"all rows ({shown.n_rows:,})"
     means, deviations = parameters.means[np.ix_(order, places)], np.sqrt(parameters.variances())[np.ix_(order, places)]
     # A feature that does not vary is nowhere unusual.
     scale = np.where(spread > 0.0, spread, 1.0)[places]
@@ -130,23 +130,26 @@ def plot_responsibilities(
     matplotlib.axes.Axes
         The axes, with the picture.
     """
-    shown = rows_to_show(model, X, sample_weight, _RESP_ROWS)
+    shown = rows_to_show(model, X, sample_weight)
+    # As many lines for a row as its weight says.
+    shares = np.cumsum(shown.weight) / shown.weight.sum()
+    drawn = np.searchsorted(shares, (np.arange(_RESP_ROWS) + 0.5) / _RESP_ROWS).clip(max=len(shares) - 1)
     resp = evaluate(np.ascontiguousarray(shown.x), model._parameters(), resp=True).resp
+    sure = float(np.average(resp.max(axis=1) > 0.95, weights=shown.weight))
     components = largest_first(model)
-    resp = resp[:, components]
+    resp = resp[np.ix_(drawn, components)]
     best = resp.argmax(axis=1)
     resp = resp[np.lexsort([-resp.max(axis=1), best])]
-    n_rows, n_components = resp.shape
+    n_components = len(components)
     ax = axes_for(ax, 7.0, max(3.2, 2.2 + 0.16 * min(n_components, 40)))
     image = ax.imshow(resp.T, cmap="Blues", vmin=0.0, vmax=1.0, aspect="auto", interpolation="nearest")
     step = -(-n_components // 25)
     ax.set_yticks(range(0, n_components, step), [str(k) for k in components[::step]], fontsize=8)
     ax.set_ylabel("component, the largest first" + (f" (one in {step} named)" if step > 1 else ""), fontsize=9)
-    ax.set_xlabel("rows, by component and how sure it is")
+    ax.set_xlabel("rows (as 2,000), by component and how sure it is")
     if ax.figure is not None:
         ax.figure.colorbar(image, ax=ax, label="responsibility", fraction=0.05)
-    sure = float(np.average(resp.max(axis=1) > 0.95))
-    rows = f"{n_rows:,} rows" if shown.are_data else f"{n_rows:,} rows that the mixture draws"
+    rows = f"{shown.n_rows:,} rows" if shown.are_data else f"{shown.n_rows:,} rows that the mixture draws"
     title(ax, "Responsibilities", f"{rows}; {sure:.1%} of them belong to one component with more than 95 %")
     return ax
 

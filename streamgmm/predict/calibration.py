@@ -23,7 +23,7 @@ class Calibration:
     Attributes
     ----------
     n_rows : int
-        Rows that they come from: all, or a sample.
+        Rows that they come from, by their weights: all, or a sample.
     levels : ndarray of shape (n_levels,), float64
         Shares of the rows, rising.
     log_densities : ndarray of shape (n_levels,), float64
@@ -83,11 +83,10 @@ def calibrate(log_density: Floats, sample_weight: Floats) -> Calibration:
     """
     known = np.isfinite(log_density) & (sample_weight > 0.0)
     log_density, weight = log_density[known], sample_weight[known]
-    # Rows of unequal weight tell less than as many of equal weight (Kish, Survey Sampling, 1965).
-    n_effective = weight.sum() ** 2 / (weight**2).sum() if len(weight) else 0.0
-    told = np.minimum(_LEVELS, 1.0 - _LEVELS) * n_effective >= _FEWEST_BELOW
-    levels = _LEVELS[told]
+    # A weight is how many rows there are of the kind: equal ones may be one of the sample.
+    n_rows = float(weight.sum())
+    levels = _LEVELS[np.minimum(_LEVELS, 1.0 - _LEVELS) * n_rows >= _FEWEST_BELOW]
     if not len(levels):
-        return Calibration(len(weight), levels, levels)
+        return Calibration(round(n_rows), levels, levels)
     values = np.quantile(log_density, levels, weights=weight, method="inverted_cdf")
-    return Calibration(len(weight), levels, np.asarray(values, dtype=np.float64))
+    return Calibration(round(n_rows), levels, np.asarray(values, dtype=np.float64))

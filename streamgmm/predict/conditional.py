@@ -119,9 +119,9 @@ class Impute:
             elif u is None:
                 filled = np.broadcast_to(parameters.weights @ parameters.means, (len(rows), len(targets)))
             else:
-                filled = np.concatenate(
-                    [draw_rows(parameters, block.start + int(row), 1, self.seed)[0] for row in rows]
-                )
+                first, last = int(rows[0]), int(rows[-1])
+                drawn = draw_rows(parameters, block.start + first, last + 1 - first, self.seed)[0]
+                filled = drawn[rows - first]
             x[np.ix_(rows, targets)] = filled
         return x
 

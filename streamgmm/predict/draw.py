@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numbers
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,7 +23,7 @@ def draw_lazily(
     import dask.array as da
 
     n_features = parameters.n_features
-    wanted: Any = (chunks, -1) if isinstance(chunks, (int, str)) else chunks
+    wanted: Any = (chunks, -1) if isinstance(chunks, (numbers.Integral, str)) else chunks
     rows, columns = da.core.normalize_chunks(wanted, shape=(n_samples, n_features), dtype=np.float64)
     places = da.from_array(np.concatenate([[0], np.cumsum(rows)[:-1]]).astype(np.int64), chunks=1)
     sizes = da.from_array(np.array(rows, dtype=np.int64), chunks=1)

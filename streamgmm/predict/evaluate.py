@@ -44,6 +44,11 @@ class Predict:
     clusters: tuple[int, ...] | None = None
 
     @property
+    def of(self) -> str:
+        """What labels and probabilities are of."""
+        return "component" if self.clusters is None else "cluster"
+
+    @property
     def dtype(self) -> type:
         """The dtype of the result."""
         return KINDS[self.kind]

@@ -43,6 +43,8 @@ class ResultStore(ABC):
     dtype : dtype
     output : str or None
         The place that it is for, as errors name it; None where that is `path`.
+    of : str
+        What columns and labels are of: "component" or "cluster".
     """
 
     path: str
@@ -51,6 +53,7 @@ class ResultStore(ABC):
     n_columns: int | None
     dtype: Any
     output: str | None = None
+    of: str = "component"
 
     @abstractmethod
     def ranges(self, source: tuple[RowRange, ...]) -> tuple[RowRange, ...]:
@@ -118,8 +121,8 @@ class ZarrResults(ResultStore):
                 shape=self.shape,
                 dtype=self.dtype,
                 chunks=chunks,
-                dimension_names=("row", "component")[: len(chunks)],
-                attributes={"long_name": _LONG_NAMES.get(self.column, self.column)},
+                dimension_names=("row", self.of)[: len(chunks)],
+                attributes={"long_name": _LONG_NAMES.get(self.column, self.column).format(self.of)},
             )
             # What xarray looks for first, and without which it warns. Zarr warns that its specification does not have
             # it yet; readers that don't know it pass over it.
@@ -208,8 +211,8 @@ def _in_steps(parts: Iterable[npt.NDArray[Any]], n_rows: int) -> Iterator[npt.ND
 
 #: What xarray shows of a column.
 _LONG_NAMES = {
-    "label": "most probable component, -1 where a value is missing",
-    "proba": "responsibility of the component",
+    "label": "most probable {}, -1 where a value is missing",
+    "proba": "responsibility of the {}",
     "log_density": "log-density, in nats",
 }
 
@@ -235,11 +238,16 @@ def check_result_place(path: str | os.PathLike[str], *, overwrite: bool) -> None
 
 
 def name_store(
-    path: str | os.PathLike[str], column: str, n_rows: int, n_columns: int | None, dtype: npt.DTypeLike
+    path: str | os.PathLike[str],
+    column: str,
+    n_rows: int,
+    n_columns: int | None,
+    dtype: npt.DTypeLike,
+    of: str = "component",
 ) -> ResultStore:
     """Name the store for a path that `check_result_place` has let pass, by its suffix."""
     name = os.fspath(path)
-    return _STORES[Path(name).suffix](name, column, n_rows, n_columns, np.dtype(dtype), name)
+    return _STORES[Path(name).suffix](name, column, n_rows, n_columns, np.dtype(dtype), name, of)
 
 
 @contextmanager

@@ -111,7 +111,7 @@ def write_predictions(
         raise InputError("source is a Dask collection: model.predict(source) gives a lazy Dask array to write")
     function = model._predictor(kind, rows)
     n_columns = function.count_columns(parameters)
-    named = name_store(output, _COLUMN[kind], rows.n_rows, n_columns, function.dtype)
+    named = name_store(output, _COLUMN[kind], rows.n_rows, n_columns, function.dtype, function.of)
     ranges = named.ranges(rows.ranges)
     with write_atomically(named) as store:
         store.create(rows.ranges)

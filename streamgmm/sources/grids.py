@@ -6,6 +6,7 @@ goes back to where its rows were. Known by its modules, xarray is not imported u
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from streamgmm.exceptions import RowsError
-from streamgmm.sources.schema import FeatureSchema
+from streamgmm.sources.schema import FeatureSchema, check_names, in_order_of
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -121,7 +122,10 @@ def find_grid(
         array, dim = _chosen(source, feature_dim, columns, fitted)
     dims = array.dims
     array = _lazy_or_in_memory(array).transpose(..., dim)
-    labels = tuple(array.coords[dim].values.tolist()) if dim in array.coords else None
+    labels = _labels_of(array, dim)
+    twice = [label for label, times in Counter(labels or ()).items() if times > 1]
+    if twice:
+        raise RowsError(f"X has {_shown(twice)} more than once along {dim!r}: each feature needs a label of its own")
     points = array.isel({dim: 0}, drop=True)
     if not points.ndim:
         raise RowsError(f"X has one dimension, {dim!r}: there are features, and no rows")
@@ -149,17 +153,34 @@ def _chosen(
             f"X is an xarray DataArray with the dimensions {tuple(array.dims)}: {what}, feature_dim="
             f"{feature_dim if feature_dim is not None else '...'!r}"
         )
-    wanted = columns if columns is not None else None if fitted is None else fitted.columns
+    wanted = _wanted(columns, fitted)
     if wanted is not None and feature_dim in array.coords:
-        labels = array.coords[feature_dim].values.tolist()
+        labels = list(_labels_of(array, feature_dim) or ())
         if list(wanted) != labels:
             lacking = [label for label in wanted if label not in labels]
             if lacking:
                 raise RowsError(f"X lacks {_shown(lacking)} along {feature_dim!r}, where it has {_shown(labels)}")
-            array = array.sel({feature_dim: list(wanted)})
+            array = array.isel({feature_dim: [labels.index(label) for label in wanted]})
     elif columns is not None:
         raise RowsError(f"columns names features, and {feature_dim!r} of X has no labels")
     return array, feature_dim
+
+
+def _wanted(columns: Sequence[Hashable] | None, fitted: FeatureSchema | None) -> tuple[Hashable, ...] | None:
+    """Return the features to take: in the order of the fit, whatever that of `columns`."""
+    of_fit = None if fitted is None else fitted.columns
+    if columns is None:
+        return of_fit
+    names = check_names(columns)
+    return names if of_fit is None else in_order_of(of_fit, names)
+
+
+def _labels_of(array: Any, dim: Hashable) -> tuple[Hashable, ...] | None:
+    """Return the labels along a dimension; those that are times as texts."""
+    if dim not in array.coords:
+        return None
+    values = array.coords[dim].values
+    return tuple(map(str, values)) if values.dtype.kind in "mM" else tuple(values.tolist())
 
 
 def _guess_dimension(array: Any, fitted: FeatureSchema) -> Hashable | None:
@@ -167,7 +188,9 @@ def _guess_dimension(array: Any, fitted: FeatureSchema) -> Hashable | None:
     if fitted.dimension in array.dims:
         return fitted.dimension
     names = set(fitted.columns or ())
-    labelled = [dim for dim in array.dims if names and dim in array.coords and names <= set(array[dim].values.tolist())]
+    labelled = [
+        dim for dim in array.dims if names and dim in array.coords and names <= set(_labels_of(array, dim) or ())
+    ]
     if len(labelled) == 1:
         found: Hashable = labelled[0]
         return found
@@ -178,7 +201,7 @@ def _stacked(
     dataset: Any, columns: Sequence[Hashable] | None, fitted: FeatureSchema | None, without: set[Any]
 ) -> tuple[Any, Hashable]:
     """Return the variables of a Dataset as one DataArray, and the dimension that they are along."""
-    wanted = columns if columns is not None else None if fitted is None else fitted.columns
+    wanted = _wanted(columns, fitted)
     names = [name for name in dataset.data_vars if name not in without] if wanted is None else list(wanted)
     if not names:
         raise RowsError("X is a Dataset without variables that could be features")
@@ -242,6 +265,17 @@ def _weights_of(weight: Any, points: Any, rows: Any) -> Any:
         weight = weight.rename(dict(zip(weight.dims, points.dims, strict=True)))
     if not set(weight.dims) <= set(points.dims):
         raise RowsError(f"sample_weight has the dimensions {tuple(weight.dims)}; expected some of {tuple(points.dims)}")
+    for dim in weight.dims:
+        if dim not in weight.coords or dim not in points.coords:
+            continue
+        # By their labels, as xarray puts arrays together; where labels differ it would make others.
+        lacking = ~np.isin(points[dim].values, weight[dim].values)
+        if lacking.any():
+            raise RowsError(
+                f"sample_weight lacks {lacking.sum()} of the {lacking.size} points of X along {dim!r}, first "
+                f"{points[dim].values[lacking][0]}: it needs the same labels there"
+            )
+        weight = weight.sel({dim: points[dim].values})
     shaped = weight.broadcast_like(points).transpose(*points.dims)
     if isinstance(rows, np.ndarray):
         return np.asarray(shaped.data).reshape(-1)

@@ -98,7 +98,7 @@ class ColumnRequest:
         RowsError
             If it is no sequence of names, or has one twice.
         """
-        return cls(None if columns is None else _names(columns), weight, fitted)
+        return cls(None if columns is None else check_names(columns), weight, fitted)
 
     @property
     def names_features(self) -> bool:
@@ -127,7 +127,7 @@ class ColumnRequest:
         fitted = self.fitted or FeatureSchema()
         asked = self.columns if self.columns is not None else fitted.columns
         if self.columns is not None and fitted.columns is not None:
-            asked = _in_order_of(fitted.columns, self.columns)
+            asked = in_order_of(fitted.columns, self.columns)
         if self.columns is None and fitted.columns is not None:
             lacking = [name for name in fitted.columns if table.label(name) is None]
             if fitted._numbered and len(lacking) == len(fitted.columns):
@@ -163,7 +163,14 @@ class Chosen:
         return self.features if self.weight is None or self.weight in self.features else (*self.features, self.weight)
 
 
-def _names(columns: Any) -> tuple[Hashable, ...]:
+def check_names(columns: Any) -> tuple[Hashable, ...]:
+    """Return the names that a user gave for `columns`.
+
+    Raises
+    ------
+    RowsError
+        If it is no sequence of names, or has one twice.
+    """
     if isinstance(columns, (str, bytes)):
         raise RowsError(f"columns={columns!r} is one text; give a list of names: columns=[{columns!r}]")
     if isinstance(columns, (set, frozenset)) or not isinstance(columns, Iterable):
@@ -226,7 +233,7 @@ def _is_number(name: Hashable) -> bool:
     return isinstance(name, (int, float, np.number))
 
 
-def _in_order_of(fitted: tuple[Hashable, ...], columns: tuple[Hashable, ...]) -> tuple[Hashable, ...]:
+def in_order_of(fitted: tuple[Hashable, ...], columns: tuple[Hashable, ...]) -> tuple[Hashable, ...]:
     """Take features that are those of the fit in its order; other names stand for the features in theirs."""
     given, of_fit = _Names(columns, "columns="), _Names(fitted, "the fit")
     known = [given.label(name) for name in fitted]

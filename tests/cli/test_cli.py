@@ -229,3 +229,16 @@ def test_export(store, x, tmp_path):
     one_line(run("export", model, "--to", "onnx", code=1), "--to onnx writes a file: name it (--output)")
     one_line(run("export", model, "--to", "sql", code=1), "features have no names", "--columns")
     one_line(run("export", model, "--to", "onnx", "--output", tmp_path / "model.onnx", code=1), "exists", "--overwrite")
+
+
+def test_info_shows_names_as_they_are(tmp_path):
+    """Units in brackets are no markup, and JSON has no infinity."""
+    model = GaussianMixture.from_parameters(
+        [1.0], [[0.0, 0.0]], np.ones((1, 2)), covariance_type="diag", feature_names=["speed [m/s]", "v [/h]"]
+    )
+    streamgmm.save(model, tmp_path / "m", name="[draft] wind")
+    shown = run("info", tmp_path / "m").stdout
+    assert "name: [draft] wind" in shown
+    assert "speed [m/s], v [/h]" in shown
+    found = json.loads(run("info", tmp_path / "m", "--json").stdout, parse_constant=lambda name: pytest.fail(name))
+    assert found["lower_bound"] is None

@@ -66,7 +66,9 @@ def test_clusters_are_written_and_kept_in_files(fitted, tmp_path):
     np.testing.assert_array_equal(loaded.clusters_, merged.clusters_)
     for kind, name, expected in (("labels", "label", merged.predict(x)), ("proba", "proba", merged.predict_proba(x))):
         write_predictions(loaded, x, tmp_path / f"{kind}.zarr", kind=kind)
-        found = zarr.open_group(tmp_path / f"{kind}.zarr")[name][:]
+        written = zarr.open_group(tmp_path / f"{kind}.zarr")[name]
+        assert "cluster" in written.attrs["long_name"]
+        found = written[:]
         np.testing.assert_allclose(found, expected, rtol=1e-12)
 
 

@@ -48,7 +48,7 @@ def test_features_are_found_by_name_first_and_by_place_then():
     tuples = by_hand(feature_names=[("t", 0), ("t", 1), ("t", 2)])
     np.testing.assert_array_equal(tuples.marginal(("t", 1)).means_[:, 0], tuples.means_[:, 1])
     for wrong in ("d", 3, -1, True, ["a", "a"], ["a", 0], []):
-        with pytest.raises(InputError, match=r"there is no feature|name at least one feature, and none twice"):
+        with pytest.raises(InputError, match=r"there is no feature|name at least one feature, and none twice|True is neither"):
             by_hand(feature_names=NAMES).marginal(wrong)
 
 
@@ -257,3 +257,34 @@ def test_a_long_sample_is_the_same_in_any_chunks_and_has_the_distribution(covari
         standard = np.linalg.solve(np.linalg.cholesky(value.full_covariances()[k]), (rows - value.means[k]).T)
         assert all(stats.kstest(z, "norm").pvalue > 1e-4 for z in standard)
     assert model.sample(10**12, chunks="auto")[0].shape == (10**12, 3)
+
+
+def test_features_come_in_any_list():
+    model = by_hand(feature_names=NAMES)
+    for features in (pd.Index(["a", "b"]), {"a": 1, "b": 2}.keys(), np.array(["a", "b"]), ("a", "b")):
+        assert list(model.marginal(features).feature_names_in_) == ["a", "b"]
+    assert model.condition(pd.Series({"a": 1.0})) == model.condition({"a": 1.0})
+    with pytest.raises(InputError, match="a set has no order"):
+        model.marginal({"a", "b"})
+    with pytest.raises(InputError, match=r"names or places, and .*True.* is neither"):
+        by_hand().marginal(np.array([True, False, True]))
+
+
+def test_other_mixtures_are_compared_by_the_names_of_their_features():
+    model = by_hand(feature_names=NAMES, random_state=0)
+    turned = model.marginal(["c", "b", "a"])
+    assert abs(model.kl_divergence(turned, n_samples=1000).value) < 1e-12
+    assert model.reorder([2, 0, 1]).reorder(turned) == model
+    with pytest.raises(InputError, match="the other mixture has other features: d"):
+        model.kl_divergence(by_hand(feature_names=["a", "b", "d"]))
+
+
+def test_what_is_small_about_samples_and_draws():
+    model = by_hand(random_state=0)
+    assert model.sample(100, chunks=np.int64(10))[0].compute().shape == (100, 3)
+    x = np.full((3000, 3), np.nan)
+    x[5] = 0.0
+    np.testing.assert_array_equal(model.impute(x, how="draw")[1000:1010], model.impute(x, how="draw")[1000:1010])
+    merged = model.merge(2)
+    merged.metadata_["k"] = 1
+    assert model.metadata_ == {}

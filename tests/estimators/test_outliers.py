@@ -79,3 +79,12 @@ def test_quantiles_are_those_of_rows_repeated_by_their_weights():
     np.testing.assert_array_equal(*of)
     # A density that is infinite or missing tells nothing.
     assert calibrate(np.array([-np.inf, np.nan, 0.0]), np.ones(3)).n_rows == 1
+
+
+def test_equal_rows_are_as_many_rows_as_they_are():
+    """Counts have few values: the sample has each once, with its weight."""
+    x = np.random.default_rng(0).poisson(5, size=(50_000, 1)).astype(float)
+    model = GaussianMixture(1).fit(x)
+    assert model.calibration_.n_rows == 50_000
+    assert model.outliers(x, 0.02).mean() == pytest.approx(0.02, abs=0.02)
+    assert model.calibrate(x).calibration_.n_rows == 50_000

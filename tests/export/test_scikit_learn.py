@@ -62,3 +62,16 @@ def test_what_is_no_mixture_of_scikit_learn_is_refused(frame):
             GaussianMixture.from_sklearn(other)
     with pytest.raises(InputError, match="scikit-learn's mixtures have no clusters"):
         GaussianMixture(3, random_state=0).fit(frame).merge(2).to_sklearn()
+
+
+def test_criteria_count_the_components_that_there_are():
+    """One of three is left of rows of which half are equal."""
+    x = np.concatenate([np.zeros((500, 2)), np.random.default_rng(0).normal(size=(500, 2))])
+    model = quiet_fit(GaussianMixture(3, reg_covar=0, random_state=0), x)
+    assert len(model.weights_) < 3
+    there = model.to_sklearn()
+    assert there.bic(x) == pytest.approx(model.bic(x), rel=1e-12)
+    assert there.aic(x) == pytest.approx(model.aic(x), rel=1e-12)
+    before = model.means_.copy()
+    there.means_ += 5.0
+    np.testing.assert_array_equal(model.means_, before)

@@ -109,3 +109,12 @@ def test_cumulative_probabilities_and_quantiles_undo_each_other_deep_in_the_tail
     np.testing.assert_allclose(cumulative(y, weights, means, deviations), expected, rtol=1e-13)
     np.testing.assert_allclose(expected[:-1], probability[:-1], rtol=1e-10)
     np.testing.assert_allclose(cumulative(y[-1:], weights, means, deviations, upper=True), 1e-12, rtol=1e-3)
+
+
+def test_quantiles_of_components_that_are_the_same_but_for_rounding():
+    """The bracket is then narrower than what the cumulative probability can tell."""
+    rng = np.random.default_rng(0)
+    for _ in range(50):
+        weights, means = rng.dirichlet(np.ones(3)), 1e-17 * rng.normal(size=3)
+        found = quantile(np.array([0.5, 0.1]), *(np.tile(of, (2, 1)) for of in (weights, means, np.ones(3))))
+        np.testing.assert_allclose(found, norm.ppf([0.5, 0.1]), atol=1e-14)

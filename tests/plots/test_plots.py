@@ -217,3 +217,13 @@ def test_files_of_pictures(tmp_path):
     assert {"responsibilities", "histogram"} < set(PICTURES)
     for what in ("responsibilities", "histogram"):
         assert save_pictures(model, str(tmp_path / f"{what}.png"), what=what) == [what]
+
+
+def test_rows_count_by_their_weights():
+    model = GaussianMixture.from_parameters([0.5, 0.5], [[0.0], [2.0]], [1.0, 1.0], covariance_type="spherical")
+    x = model.sample(1000)[0]
+    weight = np.where(np.abs(x[:, 0] - 1.0) < 0.7, 1000.0, 1.0)
+    sure = np.average(model.predict_proba(x).max(axis=1) > 0.95, weights=weight)
+    assert f"{sure:.1%} of them" in plots.plot_responsibilities(model, x, sample_weight=weight).get_title()
+    counts = np.random.default_rng(0).poisson(5, size=(5000, 1))
+    assert "5,000 rows" in plots.plot_histogram(model, counts).get_title()

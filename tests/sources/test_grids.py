@@ -189,3 +189,55 @@ def test_what_is_no_grid_of_features_is_refused_by_name(model, tmp_path):
         fit(profiles(missing=True), feature_dim="depth")
     with pytest.raises(InputError, match=r"model.predict\(source\) gives a DataArray"):
         write_predictions(model, array, tmp_path / "x.zarr")
+
+
+def test_columns_of_a_fit_may_be_named_in_any_order():
+    model = GaussianMixture.from_parameters(
+        [0.5, 0.5], [[0.0, 10.0], [10.0, 0.0]], np.ones((2, 2)), covariance_type="diag", feature_names=["a", "b"]
+    )
+    data = xr.Dataset({"a": (("y", "x"), np.zeros((2, 3))), "b": (("y", "x"), np.full((2, 3), 10.0))})
+    assert (model.predict(data, columns=["b", "a"]) == 0).all()
+    assert (model.predict(data.to_dataarray("f").transpose("y", "x", "f"), columns=["b", "a"]) == 0).all()
+    with pytest.raises(RowsError, match="names 'a' 2 times"):
+        model.predict(data, columns=["a", "a"])
+
+
+@pytest.mark.parametrize("chunks", [None, {"time": 5, "lat": 2}])
+def test_weights_go_by_their_labels(chunks):
+    """Whatever their order: latitudes mostly fall."""
+    array = profiles().isel(lat=slice(None, None, -1))
+    weight = xr.DataArray(np.arange(6.0) + 1.0, dims="lat", coords={"lat": array["lat"]})
+    lazy = array if chunks is None else array.chunk(chunks)
+    expected = GaussianMixture(1, random_state=0).fit(lazy, feature_dim="depth", sample_weight=weight)
+    found = GaussianMixture(1, random_state=0).fit(lazy, feature_dim="depth", sample_weight=weight.isel(lat=[3, 0, 5, 1, 4, 2]))
+    np.testing.assert_array_equal(found.means_, expected.means_)
+    by_hand = np.average(stacked(array), axis=0, weights=np.broadcast_to(weight.values[:, None], (12, 6, 8)).ravel())
+    np.testing.assert_allclose(found.means_[0], by_hand, rtol=1e-9)
+    with pytest.raises(RowsError, match="sample_weight lacks 1 of the 6 points of X along 'lat', first"):
+        GaussianMixture(1, random_state=0).fit(lazy, feature_dim="depth", sample_weight=weight.isel(lat=slice(1, None)))
+
+
+def test_parts_of_a_mixture_remember_the_dimension(model):
+    array = profiles().drop_vars("depth")
+    made = GaussianMixture.from_parameters(model.weights_, model.means_, model.covariances_, feature_dim="depth")
+    assert made.predict(array).dims == DIMS
+    part = made.marginal([1, 0])
+    swapped = part.score_samples(array.isel(depth=[1, 0]))
+    expected = made.marginal([0, 1]).score_samples(array.isel(depth=[0, 1]))
+    xr.testing.assert_allclose(swapped, expected)
+    # A square one too, whose last dimension is another.
+    square = xr.DataArray(np.arange(4.0).reshape(2, 2), dims=("depth", "x"))
+    assert part.score_samples(square).dims == ("x",)
+
+
+def test_labels_are_told_apart(tmp_path):
+    x = np.random.default_rng(0).normal(size=(50, 2)) * [1.0, 3.0]
+    with pytest.raises(RowsError, match="'a' more than once along 'f'"):
+        GaussianMixture(1).fit(xr.DataArray(x, dims=("r", "f"), coords={"f": ["a", "a"]}))
+    days = np.array(["2020-01-01", "2020-01-02"], "M8[ns]")
+    dated = xr.DataArray(x, dims=("r", "f"), coords={"f": days})
+    model = GaussianMixture(1).fit(dated)
+    assert list(model.feature_names_in_) == [str(day) for day in days]
+    streamgmm.save(model, tmp_path / "m")
+    found = streamgmm.load(tmp_path / "m").score_samples(dated[:, ::-1])
+    np.testing.assert_array_equal(found, model.score_samples(dated))
