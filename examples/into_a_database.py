@@ -29,7 +29,7 @@ def main(folder: Path) -> None:
     })  # fmt: skip
     visits.to_parquet(folder / "visits.parquet")
     features = ["minutes", "pages"]
-    model = streamgmm.GaussianMixture(3, random_state=0).fit(visits[features])
+    model = streamgmm.GaussianMixture(3, init_params="kmeans", random_state=0).fit(visits[features])
     expected = model.score_samples(visits)
 
     database = duckdb.connect(str(folder / "visits.duckdb"))

@@ -21,7 +21,7 @@ import streamgmm
 DEPTHS = np.array([5.0, 50.0, 100.0, 200.0, 400.0, 800.0])
 
 
-def write_ocean(path: Path, n_months: int = 24) -> None:
+def write_ocean(path: Path, n_months: int = 12) -> None:
     """Write a field with warm, temperate and polar waters, and the same with noise that eddies make."""
     rng = np.random.default_rng(3)
     latitude, longitude = np.linspace(-78.0, 78.0, 79), np.arange(0.0, 360.0, 4.0)

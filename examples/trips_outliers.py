@@ -19,7 +19,7 @@ from streamgmm import plots
 FEATURES = ["log_km", "log_minutes", "log_fare"]
 
 
-def write_trips(folder: Path, n_months: int = 3, n_rows: int = 40_000) -> None:
+def write_trips(folder: Path, n_months: int = 3, n_rows: int = 25_000) -> None:
     """Write trips across town, to the airport, and by night, in files of a month each."""
     rng = np.random.default_rng(11)
     for month in range(1, n_months + 1):
