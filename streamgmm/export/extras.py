@@ -9,16 +9,18 @@ from streamgmm.exceptions import InputError
 
 
 def import_extra(package: str, extra: str) -> Any:
-    """Import a package that comes with an extra.
+    """Import a package that comes with an extra, or a module of it.
 
     Raises
     ------
     InputError
         If it is not there; the message says how to get it.
     """
+    name = package.partition(".")[0]
     try:
         return import_module(package)
     except ModuleNotFoundError as error:
-        if error.name is None or error.name.partition(".")[0] != package:
+        # Another may be what is missing, which this one needs.
+        if error.name is None or error.name.partition(".")[0] != name:
             raise
-        raise InputError(f"this needs the package {package}: pip install 'streamgmm[{extra}]'") from error
+        raise InputError(f"this needs the package {name}: pip install 'streamgmm[{extra}]'") from error

@@ -1,6 +1,7 @@
 """Pictures: what they draw is what the mixture and the rows say; they have titles and units; nothing is clipped."""
 
 import re
+import sys
 
 import dask.array as da
 import matplotlib.pyplot as plt
@@ -227,3 +228,9 @@ def test_rows_count_by_their_weights():
     assert f"{sure:.1%} of them" in plots.plot_responsibilities(model, x, sample_weight=weight).get_title()
     counts = np.random.default_rng(0).poisson(5, size=(5000, 1))
     assert "5,000 rows" in plots.plot_histogram(model, counts).get_title()
+
+
+def test_without_matplotlib_the_extra_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib.pyplot", None)
+    with pytest.raises(InputError, match=r"this needs the package matplotlib: pip install 'streamgmm\[plot\]'"):
+        plots.plot_profile(by_hand())
