@@ -144,7 +144,7 @@ class ClusterableMixture(InferentialMixture):
                 f"tree is of {tree.n_components} components, and the mixture has {self._parameters().n_components}"
             )
         merged = copy.copy(self)
-        merged.metadata_ = dict(self.metadata_)
+        merged.metadata_ = dict(getattr(self, "metadata_", {}))
         merged.clusters_ = tree.cut(n_clusters, threshold)
         merged.merge_tree_ = tree
         return merged

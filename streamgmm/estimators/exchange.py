@@ -169,8 +169,9 @@ class PortableMixture(ClusterableMixture):
             lower_bound=self.lower_bound_,
             schema=self._fitted_schema(),
             clusters=getattr(self, "clusters_", None),
-            name=self.name_,
-            metadata=self.metadata_,
-            training=self.training_summary_,
-            calibration=self.calibration_,
+            # Pickles of version 0.2.0 have none of these.
+            name=getattr(self, "name_", None),
+            metadata=getattr(self, "metadata_", {}),
+            training=getattr(self, "training_summary_", None),
+            calibration=getattr(self, "calibration_", None),
         )

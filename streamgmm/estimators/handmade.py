@@ -137,7 +137,7 @@ class HandmadeMixture(BaseMixture):
             if places.dtype.kind not in "iu" or not np.array_equal(np.sort(places), np.arange(n_components)):
                 raise InputError(f"order must name each of the components 0 to {n_components - 1} once, got {order!r}")
         value, reordered = parameters.select(places), copy.copy(self)
-        reordered.metadata_ = dict(self.metadata_)
+        reordered.metadata_ = dict(getattr(self, "metadata_", {}))
         reordered._take_parameters(value)
         if hasattr(self, "clusters_"):
             reordered.clusters_ = self.clusters_[places]

@@ -198,3 +198,12 @@ def test_what_is_no_model_is_called_what_it_is(tmp_path):
     (tmp_path / "labels.zarr").mkdir()
     with pytest.raises(ModelFileError, match=r"labels\.zarr is a folder, and no model file"):
         load(tmp_path / "labels.zarr")
+
+
+def test_a_model_that_was_pickled_by_an_earlier_version_is_saved(x, tmp_path):
+    model = GaussianMixture(2, init_params="kmeans", random_state=0).fit(x)
+    for name in ("name_", "metadata_", "training_summary_", "calibration_"):
+        delattr(model, name)
+    save(model.merge(1), tmp_path / "m")
+    assert load(tmp_path / "m").metadata_ == {}
+    assert str(model).startswith("GaussianMixture of 2 components")
