@@ -310,12 +310,12 @@ class BaseMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
         self.precisions_, self.precisions_cholesky_ = value.precisions, value.precisions_cholesky
 
     def _predict(self, X: Any, kind: str, columns: Sequence[str] | None) -> Result:
-        grid = self._grid(X, columns=columns, fitted=self._fitted_schema())
-        rows = self._open(X if grid is None else grid, columns=columns)
-        found = predict(rows, self._predictor(kind, rows), self._parameters())
+        grid, rows = self._open_with_grid(X, columns)
+        predictor = self._predictor(kind, rows)
+        found = predict(rows, predictor, self._parameters())
         if grid is None:
             return found
-        of = "cluster" if hasattr(self, "clusters_") else "component"
+        of = predictor.of
         name, trailing, attrs = {
             "labels": ("label", (), {"long_name": of}),
             "proba": ("proba", ((of, None),), {"long_name": f"probability of the {of}"}),
@@ -341,7 +341,7 @@ class BaseMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
         """Open rows of any kind, and check them (`reset=False`) against those of the fit, or some of its features."""
         memory_limit = parse_memory_limit(self.memory_limit)
         fitted = None if reset else self._fitted_schema().select(features)
-        grid = self._grid(X, sample_weight, columns=columns, fitted=fitted, feature_dim=feature_dim)
+        grid = find_grid(X, feature_dim=feature_dim, sample_weight=sample_weight, columns=columns, fitted=fitted)
         if grid is not None:
             rows = open_rows(grid.rows, sample_weight=grid.sample_weight, memory_limit=memory_limit)
             rows.schema = grid.schema
@@ -365,19 +365,10 @@ class BaseMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
             )
         return rows
 
-    def _grid(
-        self,
-        X: Any,
-        sample_weight: Any = None,
-        *,
-        columns: Sequence[Any] | None = None,
-        fitted: FeatureSchema | None = None,
-        feature_dim: Hashable | None = None,
-    ) -> Grid | None:
-        """Return the rows of an object of xarray; None of anything else. What it is already stays."""
-        if isinstance(X, Grid):
-            return X
-        return find_grid(X, feature_dim=feature_dim, sample_weight=sample_weight, columns=columns, fitted=fitted)
+    def _open_with_grid(self, X: Any, columns: Sequence[str] | None) -> tuple[Grid | None, Rows]:
+        """Open rows to evaluate the fitted mixture at; with the grid that results go back to, where there is one."""
+        grid = find_grid(X, columns=columns, fitted=self._fitted_schema())
+        return grid, self._open(X if grid is None else grid, columns=columns)
 
     def _take_schema(self, schema: FeatureSchema) -> None:
         """Take over the names of columns: those of a fit, or of a model file."""

@@ -18,6 +18,7 @@ from streamgmm.gaussian.parameters import MixtureParameters
 from streamgmm.gaussian.univariate import quantile
 from streamgmm.predict.conditional import Cumulative, Impute, Regress
 from streamgmm.predict.evaluate import compute_rows
+from streamgmm.sources.grids import find_grid
 from streamgmm.typing import Floats, Integers
 
 if TYPE_CHECKING:
@@ -144,8 +145,7 @@ class InferentialMixture(HandmadeMixture):
             given_places = self._places(given)
         if not len(given_places) or len(np.intersect1d(given_places, places)):
             raise InputError("all features are targets, or some are given: leave at least one to predict them from")
-        schema = self._fitted_schema()
-        grid = self._grid(X, columns=columns, fitted=schema.select(given_places.tolist()))
+        grid = find_grid(X, columns=columns, fitted=self._fitted_schema().select(given_places.tolist()))
         source = X if grid is None else grid
         rows = self._rows(source, sample_weight=None, columns=columns, reset=False, features=given_places.tolist())
         function = Regress(what, probabilities, given_places, self.missing, rows.provenance)
@@ -192,9 +192,8 @@ class InferentialMixture(HandmadeMixture):
         """
         if how not in ("mean", "draw"):
             raise InputError(f"how must be 'mean' or 'draw', got {how!r}")
-        parameters, schema = self._parameters(), self._fitted_schema()
-        grid = self._grid(X, columns=columns, fitted=schema)
-        rows = self._open(X if grid is None else grid, columns=columns)
+        parameters = self._parameters()
+        grid, rows = self._open_with_grid(X, columns)
         function = Impute(how == "draw", self._seed(random_state))
         found = compute_rows(rows, function, parameters, n_columns=parameters.n_features, dtype=np.float64)
         if grid is None:
@@ -223,8 +222,7 @@ class InferentialMixture(HandmadeMixture):
         array([0.5])
         """
         parameters = self._of_one_feature("cdf")
-        grid = self._grid(X, columns=columns, fitted=self._fitted_schema())
-        rows = self._open(X if grid is None else grid, columns=columns)
+        grid, rows = self._open_with_grid(X, columns)
         function = Cumulative(self.missing, rows.provenance)
         found = compute_rows(rows, function, parameters, n_columns=None, dtype=float)
         return found if grid is None else grid.put(found, "probability")

@@ -83,7 +83,7 @@ def find_grid(
     columns: Sequence[Hashable] | None = None,
     fitted: FeatureSchema | None = None,
 ) -> Grid | None:
-    """Return the rows of a DataArray or a Dataset of xarray; None of anything else.
+    """Return the rows of a DataArray or a Dataset of xarray; None of anything else. What is a grid already stays.
 
     Parameters
     ----------
@@ -102,6 +102,8 @@ def find_grid(
     RowsError
         If it is no grid of features; the message says why.
     """
+    if isinstance(source, Grid):
+        return source
     kind = _kind_of(source)
     if kind is None:
         return None

@@ -206,6 +206,20 @@ def test_a_message_of_the_package_names_the_option(store, x, tmp_path):
     )
 
 
+def test_choices_of_options_are_those_of_the_package():
+    """They are written out there, as importing what has them would make --help slow."""
+    from streamgmm.cli import export, plot
+    from streamgmm.export.onnx_graph import FLOAT_TYPES
+    from streamgmm.export.sql import DIALECTS, WHAT
+    from streamgmm.plots.page import PICTURES
+
+    assert plot._PICTURES == PICTURES
+    assert export._WHAT == WHAT
+    assert set(export._DIALECTS) == set(DIALECTS) - {"postgres"}
+    float_types = next(one for one in export.export.params if one.name == "float_type").type.choices
+    assert tuple(float_types) == FLOAT_TYPES
+
+
 def test_export(store, x, tmp_path):
     import joblib
     import onnx

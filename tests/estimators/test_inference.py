@@ -10,6 +10,7 @@ from scipy import integrate, stats
 
 from streamgmm import GaussianMixture, InputError, MissingValuesError, RowsError
 from streamgmm.gaussian.conditional import regress
+from streamgmm.gaussian.sampling import draw_rows
 from tests.estimators.test_handmade import by_hand
 from tests.gaussian.test_conditional import a_mixture
 from tests.helpers import FAMILY_NAMES
@@ -282,11 +283,15 @@ def test_other_mixtures_are_compared_by_the_names_of_their_features():
 
 
 def test_what_is_small_about_samples_and_draws():
+    wide = GaussianMixture.from_parameters([1.0], np.zeros((1, 30)), np.ones((1, 30)), covariance_type="diag")
+    assert wide.sample(100, chunks=np.int64(10))[0].compute().shape == (100, 30)
     model = by_hand(random_state=0)
-    assert model.sample(100, chunks=np.int64(10))[0].compute().shape == (100, 3)
+    # Rows without any value are rows of the sequence, each at its place.
     x = np.full((3000, 3), np.nan)
-    x[5] = 0.0
-    np.testing.assert_array_equal(model.impute(x, how="draw")[1000:1010], model.impute(x, how="draw")[1000:1010])
+    x[[5, 1500]] = 0.0
+    drawn, rows = model.impute(x, how="draw", random_state=1), np.isnan(x[:, 0])
+    seed = int(np.random.RandomState(1).randint(2**31 - 1))
+    np.testing.assert_array_equal(drawn[rows], draw_rows(model._parameters(), 0, 3000, seed)[0][rows])
     merged = model.merge(2)
     merged.metadata_["k"] = 1
     assert model.metadata_ == {}
