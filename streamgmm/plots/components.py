@@ -149,7 +149,7 @@ def plot_responsibilities(
     ax.set_xlabel("rows (as 2,000), by component and how sure it is")
     if ax.figure is not None:
         ax.figure.colorbar(image, ax=ax, label="responsibility", fraction=0.05)
-    rows = f"{shown.n_rows:,} rows" if shown.are_data else f"{shown.n_rows:,} rows that the mixture draws"
+    rows = f"{shown.n_rows:,} rows" if shown.are_data else "rows of the mixture"
     title(ax, "Responsibilities", f"{rows}; {sure:.1%} of them belong to one component with more than 95 %")
     return ax
 

@@ -62,6 +62,7 @@ def test_titles_and_units_are_there_and_nothing_is_cut(n_features, n_components)
     x = pd.DataFrame(model.sample(500)[0], columns=model.feature_names_in_)
     drawn = [plots.plot_histogram(model, x), plots.plot_profile(model, x), plots.plot_responsibilities(model, x)]
     drawn += [plots.plot_contours(model, x)] if n_features > 1 else []
+    drawn += [plots.plot_histogram(model), plots.plot_profile(model), plots.plot_responsibilities(model)]
     tree = model.merge_tree(n_samples=500)
     drawn += [plots.plot_dendrogram(model, tree), plots.plot_entropies(tree)]
     for ax in drawn:
