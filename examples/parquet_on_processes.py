@@ -56,14 +56,15 @@ def main(folder: Path) -> None:
         for weight, mean in sorted(zip(model.weights_, model.means_, strict=True), reverse=True, key=lambda t: t[0]):
             values = ", ".join(f"{value:.1f} {name}" for name, value in zip(FEATURES, mean, strict=True))
             print(f"{weight:6.1%}  {values}")
-        n_rows = write_predictions(model, str(trips), str(folder / "labels.parquet"))
+        # The column "kind" is no feature; it goes with the rows.
+        written = write_predictions(model, str(trips), folder / "labels.parquet", keep=["kind"])
 
-    kinds = pads.dataset(trips).to_table(columns=["kind"])["kind"].to_numpy()
-    labels = pads.dataset(folder / "labels.parquet").to_table()["label"].to_numpy()
+    table = pads.dataset(folder / "labels.parquet").to_table()
+    kinds, labels = table["kind"].to_numpy(), table["label"].to_numpy()
     for kind in np.unique(kinds):
         counts = np.bincount(labels[(kinds == kind) & (labels >= 0)], minlength=3)
         print(f"{counts.max() / counts.sum():.1%} of the {kind} rows have one label")
-    print(f"labels of {n_rows:,} rows are in {folder / 'labels.parquet'}")
+    print(f"labels of {written.n_rows:,} rows are in {folder / 'labels.parquet'}")
 
 
 if __name__ == "__main__":

@@ -38,7 +38,7 @@ _HOMES = {
     "streamgmm.estimators.gaussian_mixture": ("GaussianMixture",),
     "streamgmm.estimators.search": ("SearchResult", "search"),
     "streamgmm.estimators.saving": ("load", "save"),
-    "streamgmm.predict.write": ("write_predictions",),
+    "streamgmm.predict.write": ("Written", "write_predictions"),
     "streamgmm.em.convergence": ("StopReason",),
     "streamgmm.em.state": ("State",),
     "streamgmm.gaussian.information": ("Estimate",),
@@ -54,12 +54,14 @@ _HOMES = {
         "ClusterError",
         "ComponentWarning",
         "DataChangedError",
+        "InUseError",
         "InputError",
         "MemoryLimitError",
         "MissingValuesError",
         "ModelFileError",
         "OutputError",
         "OutputExistsError",
+        "ReadError",
         "RowsError",
         "RowsWarning",
         "SingularCovarianceError",
@@ -80,6 +82,7 @@ __all__ = [
     "Estimate",
     "FitReport",
     "GaussianMixture",
+    "InUseError",
     "InputError",
     "MemoryLimitError",
     "MergeTree",
@@ -88,6 +91,7 @@ __all__ = [
     "OutputError",
     "OutputExistsError",
     "Plan",
+    "ReadError",
     "RowsError",
     "RowsWarning",
     "SearchResult",
@@ -97,6 +101,7 @@ __all__ = [
     "StreamGMMError",
     "StreamGMMWarning",
     "TrainingSummary",
+    "Written",
     "exceptions",
     "load",
     "save",
@@ -119,11 +124,13 @@ if TYPE_CHECKING:
         ComponentWarning,
         DataChangedError,
         InputError,
+        InUseError,
         MemoryLimitError,
         MissingValuesError,
         ModelFileError,
         OutputError,
         OutputExistsError,
+        ReadError,
         RowsError,
         RowsWarning,
         SingularCovarianceError,
@@ -136,7 +143,7 @@ if TYPE_CHECKING:
     from streamgmm.gaussian.information import Estimate
     from streamgmm.merging.tree import MergeTree
     from streamgmm.predict.calibration import Calibration
-    from streamgmm.predict.write import write_predictions
+    from streamgmm.predict.write import Written, write_predictions
 
 
 def __getattr__(name: str) -> Any:

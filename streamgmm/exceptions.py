@@ -6,10 +6,12 @@
     ├── InputError (ValueError)            what the user gave can't be used; the message says what can
     │   ├── RowsError                      the rows: their place, kind, columns, dtype
     │   │   ├── MissingValuesError         a NaN or an infinity where missing="raise"
+    │   │   ├── ReadError                  the store does not give them: gone, no permission, failing again and again
     │   │   └── DataChangedError           the store is not what it was in an earlier pass
     │   ├── ModelFileError                 a file that is no streamgmm model, or a newer one
     │   ├── CheckpointError                a checkpoint that a fit can't go on from, and why
-    │   │   └── CheckpointInUseError       another run is at work on it
+    │   ├── InUseError                     another run is at work on the same output
+    │   │   └── CheckpointInUseError       on the same checkpoint (a CheckpointError too)
     │   └── OutputError (OSError)          a result can't be written: no permission, no space, no such folder
     ├── SingularCovarianceError (ValueError)   a covariance that can't be inverted, and how to avoid it
     ├── MemoryLimitError (MemoryError)     what has to be in memory at once is more than `memory_limit`
@@ -39,6 +41,10 @@ class MissingValuesError(RowsError):
     """A value is NaN or infinite and ``missing="raise"``."""
 
 
+class ReadError(RowsError):
+    """The store of the rows does not give them: it has gone, or fails again and again."""
+
+
 class DataChangedError(RowsError):
     """The store of the rows has changed between two passes."""
 
@@ -51,7 +57,11 @@ class CheckpointError(InputError):
     """A fit can't go on from a checkpoint."""
 
 
-class CheckpointInUseError(CheckpointError):
+class InUseError(InputError):
+    """Another run is at work on the same output."""
+
+
+class CheckpointInUseError(CheckpointError, InUseError):
     """Another run is at work on a checkpoint."""
 
 

@@ -15,20 +15,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
 
 from streamgmm.checkpoint.file import digest, encode_file
-from streamgmm.checkpoint.lock import lock_folder
 from streamgmm.checkpoint.names import is_partial, name_part, name_pass
 from streamgmm.checkpoint.parts import PartBuffer
 from streamgmm.checkpoint.progress import Progress, Start
 from streamgmm.checkpoint.reader import Found, read_checkpoint
 from streamgmm.checkpoint.writer import Writer
-from streamgmm.exceptions import DataChangedError
+from streamgmm.exceptions import CheckpointError, CheckpointInUseError, DataChangedError
 from streamgmm.execution.passes import Parts
 from streamgmm.sources.base import Rows
 from streamgmm.storage.folders import Folder
+from streamgmm.storage.lock import RunLock, lock_folder
 
 #: Passes whose states are kept.
 _KEPT = 3
@@ -129,7 +129,7 @@ def open_checkpoint(
     """
     # What can't be kept is found out now, not after the first pass.
     data, settings = (json.loads(json.dumps(one)) for one in (rows.fingerprint(), dict(identity)))
-    with lock_folder(Folder(url)) as lock:
+    with _lock(url) as lock:
         for name in lock.folder.names():
             if is_partial(name):
                 lock.folder.remove(name)
@@ -146,3 +146,15 @@ def open_checkpoint(
             with suppress(Exception):
                 checkpoint.keep_parts()
             raise
+
+
+@contextmanager
+def _lock(url: str) -> Iterator[RunLock]:
+    with ExitStack() as stack:
+        try:
+            lock = stack.enter_context(lock_folder(Folder(url), CheckpointInUseError))
+        except OSError as error:
+            raise CheckpointError(
+                f"{url}: a checkpoint can't be written there ({error.strerror or error}): choose another folder"
+            ) from error
+        yield lock

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from streamgmm.checkpoint.lock import LOCK
+from streamgmm.storage.lock import LOCK
 
 _NAME = re.compile(r"(start|(pass|part)-\d{6})-[0-9a-f]{16}\.safetensors")
 #: What a process that was killed while it wrote has left behind.

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from streamgmm.checkpoint.file import digest, encode_file
-from streamgmm.checkpoint.lock import RunLock
 from streamgmm.checkpoint.names import is_checkpoint, is_of_first_format
 from streamgmm.exceptions import CheckpointError
+from streamgmm.storage.lock import RunLock
 
 
 @dataclass(frozen=True)

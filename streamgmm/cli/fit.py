@@ -15,6 +15,7 @@ from streamgmm.cli import options
 @click.option("--output", required=True, metavar="MODEL", help="The model file to write (.safetensors).")
 @options.parameter("covariance_type", default="full", show_default=True)
 @options.columns
+@options.where
 @options.weight_column
 @options.parameter("tol")
 @options.parameter("reg_covar", default="auto", show_default=True)
@@ -37,6 +38,7 @@ def fit(
     source: str,
     output: str,
     columns: str | None,
+    where: str | None,
     weight_column: str | None,
     scheduler: str,
     workers: int | None,
@@ -70,7 +72,7 @@ def fit(
         options.ended_by_sigterm(stopped),
         options.running_on(scheduler, workers, parameters["memory_limit"]),
     ):
-        model.fit(source, sample_weight=weight_column, columns=options.split_columns(columns))
+        model.fit(source, sample_weight=weight_column, columns=options.split_columns(columns), where=where)
     save(model, output, overwrite=overwrite, name=name)
     click.echo(
         f"{output}: {len(model.weights_)} components, {model.n_features_in_} features, {model.lower_bound_:.6f} nats "

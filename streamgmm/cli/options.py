@@ -19,6 +19,11 @@ from streamgmm.fitting.parameters import PARAMETERS, Choice, Integer, Number, Si
 columns = click.option(
     "--columns", metavar="A,B,...", help="The features of a table, separated by commas; all its columns if not given."
 )
+where = click.option(
+    "--where",
+    metavar="CONDITION",
+    help="Which rows of Parquet files are meant, in SQL's words: \"date >= '2026-01-01' and country = 'DE'\".",
+)
 weight_column = click.option("--weight-column", metavar="NAME", help="The column of a table that holds row weights.")
 overwrite = click.option("--overwrite", is_flag=True, help="Replace the output where it exists.")
 
@@ -64,7 +69,7 @@ def parameter(name: str, *names: str, **settings: Any) -> Callable[[Callable[...
 
 #: Parameters as messages name them, which are written for Python: with a text, with nothing.
 _WITH_TEXT = re.compile(r"\b(missing|resume|criterion|covariance_type|init_params)='([\w+-]+)'")
-_ALONE = re.compile(r"\b(columns|checkpoint|memory_limit|max_iter|n_init|held_out|reg_covar|tol)=(\S?)")
+_ALONE = re.compile(r"\b(columns|where|keep|checkpoint|memory_limit|max_iter|n_init|held_out|reg_covar|tol)=(\S?)")
 
 
 def name_options(message: str) -> str:

@@ -14,6 +14,7 @@ from streamgmm.cli import options
 @options.parameter("n_components", "--components", "n_components", required=True)
 @options.parameter("covariance_type", default="full", show_default=True)
 @options.columns
+@options.where
 @options.weight_column
 @options.parameter("memory_limit")
 @options.scheduler
@@ -24,6 +25,7 @@ def plan(
     n_components: int,
     covariance_type: str,
     columns: str | None,
+    where: str | None,
     weight_column: str | None,
     memory_limit: str | None,
     scheduler: str,
@@ -41,6 +43,8 @@ def plan(
 
     model = GaussianMixture(n_components, covariance_type=covariance_type, memory_limit=memory_limit)
     with options.one_line_warnings(), options.running_on(scheduler, workers, memory_limit):
-        found = model.plan(source, sample_weight=weight_column, columns=options.split_columns(columns), probe=probe)
+        found = model.plan(
+            source, sample_weight=weight_column, columns=options.split_columns(columns), where=where, probe=probe
+        )
         click.echo(json.dumps(found.as_dict()) if as_json else str(found))
         found.check()

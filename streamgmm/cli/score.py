@@ -13,6 +13,7 @@ from streamgmm.cli import options
 @click.argument("model")
 @click.argument("source")
 @options.columns
+@options.where
 @options.weight_column
 @options.parameter("missing")
 @options.parameter("memory_limit")
@@ -22,6 +23,7 @@ def score(
     model: str,
     source: str,
     columns: str | None,
+    where: str | None,
     weight_column: str | None,
     missing: str | None,
     memory_limit: str | None,
@@ -41,7 +43,7 @@ def score(
     fitted.memory_limit = memory_limit
     fitted.missing = missing or fitted.missing
     with options.one_line_warnings(), options.running_on(scheduler, workers, memory_limit):
-        found = fitted._log_likelihood(source, weight_column, columns=options.split_columns(columns))
+        found = fitted._log_likelihood(source, weight_column, columns=options.split_columns(columns), where=where)
     if not as_json:
         click.echo(f"{found.mean:.9f}")
         return

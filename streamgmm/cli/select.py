@@ -50,6 +50,7 @@ def _families(_context: click.Context, _option: click.Parameter, value: str) -> 
 @options.parameter("reg_covar", default="auto", show_default=True)
 @options.parameter("random_state", type=click.IntRange(0), default=0, show_default=True)
 @options.columns
+@options.where
 @options.weight_column
 @options.parameter("missing")
 @options.parameter("memory_limit")
@@ -65,6 +66,7 @@ def select(
     held_out: float,
     output: str | None,
     columns: str | None,
+    where: str | None,
     weight_column: str | None,
     scheduler: str,
     workers: int | None,
@@ -98,6 +100,7 @@ def select(
             held_out=held_out,
             sample_weight=weight_column,
             columns=options.split_columns(columns),
+            where=where,
             verbose=0 if quiet else 1,
             **given,
         )

@@ -6,7 +6,7 @@ import os
 import warnings
 from collections.abc import Hashable, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Self, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -14,12 +14,11 @@ from sklearn.base import BaseEstimator, DensityMixin
 from sklearn.utils.validation import check_is_fitted
 
 from streamgmm.estimators.validation import as_array
-from streamgmm.exceptions import InputError, RowsError
-from streamgmm.gaussian.e_step import evaluate
+from streamgmm.exceptions import RowsError
 from streamgmm.gaussian.parameters import MixtureParameters
 from streamgmm.initialization.sampling import Sample
 from streamgmm.initialization.survey import survey_rows
-from streamgmm.predict.calibration import Calibration, calibrate
+from streamgmm.predict.calibration import Calibration
 from streamgmm.predict.evaluate import LogLikelihood, Predict, log_likelihood, predict
 from streamgmm.sources.base import Rows
 from streamgmm.sources.grids import Grid, find_grid
@@ -34,10 +33,6 @@ if TYPE_CHECKING:
     import dask.array as da
 
     Result: TypeAlias = npt.NDArray[Any] | da.Array
-
-
-#: Rows that `calibrate` draws, at most.
-_ROWS_TO_CALIBRATE = 1_000_000
 
 
 class BaseMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
@@ -62,7 +57,7 @@ class BaseMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
     clusters_: Integers
     calibration_: Calibration | None
 
-    def predict(self, X: Any, *, columns: Sequence[str] | None = None) -> Result:
+    def predict(self, X: Any, *, columns: Sequence[str] | None = None, where: str | None = None) -> Result:
         """Return the most probable component of each row.
 
         Parameters
@@ -72,6 +67,8 @@ class BaseMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
         columns : sequence of str, default=None
             The features of a table. Where the fit had names they are taken by these, in any order and among others, and
             need not be given; where a table has other names for all of them, give those in the order of the fit's.
+        where : str, default=None
+            Which rows of Parquet files are meant, as `fit` takes it.
 
         Returns
         -------
@@ -79,9 +76,9 @@ class BaseMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
             A NumPy array for rows in memory, a lazy Dask array for others. With ``missing="drop"``, -1 where a value is
             missing.
         """
-        return self._predict(X, "labels", columns)
+        return self._predict(X, "labels", columns, where)
 
-    def predict_proba(self, X: Any, *, columns: Sequence[str] | None = None) -> Result:
+    def predict_proba(self, X: Any, *, columns: Sequence[str] | None = None, where: str | None = None) -> Result:
         """Return the probability of each component given each row.
 
         Parameters
@@ -90,15 +87,17 @@ class BaseMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
             The rows.
         columns : sequence of str, default=None
             The features of a table, as `predict` takes them.
+        where : str, default=None
+            Which rows of Parquet files are meant, as `fit` takes it.
 
         Returns
         -------
         ndarray or dask.array.Array of shape (n_samples, n_components), float64
             In memory or lazy as what `predict` gives; NaN where that is -1.
         """
-        return self._predict(X, "proba", columns)
+        return self._predict(X, "proba", columns, where)
 
-    def score_samples(self, X: Any, *, columns: Sequence[str] | None = None) -> Result:
+    def score_samples(self, X: Any, *, columns: Sequence[str] | None = None, where: str | None = None) -> Result:
         """Return the log-density of each row in nats.
 
         Parameters
@@ -107,91 +106,24 @@ class BaseMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
             The rows.
         columns : sequence of str, default=None
             The features of a table, as `predict` takes them.
+        where : str, default=None
+            Which rows of Parquet files are meant, as `fit` takes it.
 
         Returns
         -------
         ndarray or dask.array.Array of shape (n_samples,), float64
             In memory or lazy as what `predict` gives; NaN where that is -1.
         """
-        return self._predict(X, "log_density", columns)
-
-    def outliers(
-        self, X: Any, rate: float | None = None, *, threshold: float | None = None, columns: Sequence[str] | None = None
-    ) -> Result:
-        """Tell which rows have a log-density as low as few rows of the fit had.
-
-        Parameters
-        ----------
-        X : array-like, table, Dask collection, zarr.Array, str or path of shape (n_samples, n_features)
-            The rows.
-        rate : float, default=None
-            The share of the rows of the fit that would be outliers. The quantiles of their log-densities are kept in
-            `calibration_`, and with the model; they come from the sample (all rows where these are few).
-        threshold : float, default=None
-            The log-density in nats below which a row is an outlier; instead of `rate`.
-        columns : sequence of str, default=None
-            The features of a table, as `predict` takes them.
-
-        Returns
-        -------
-        ndarray or dask.array.Array of shape (n_samples,), bool
-            In memory or lazy as what `predict` gives. With ``missing="drop"``, False where a value is missing.
-
-        Raises
-        ------
-        InputError
-            If the model has no such quantiles, or they come from too few rows for the rate; `calibrate` makes others.
-
-        Examples
-        --------
-        >>> import numpy as np
-        >>> from streamgmm import GaussianMixture
-        >>> x = np.random.default_rng(0).normal(size=(5000, 2))
-        >>> model = GaussianMixture(random_state=0).fit(x)
-        >>> model.outliers([[0.0, 0.0], [9.0, 9.0]], rate=0.01)
-        array([False,  True])
-        """
-        self._parameters()
-        if (rate is None) == (threshold is None):
-            raise InputError("give rate or threshold, one of them")
-        if threshold is None:
-            calibration: Calibration | None = getattr(self, "calibration_", None)
-            if calibration is None:
-                raise InputError(
-                    "the model has no quantiles of its log-density, as it was not fitted to rows: calibrate it with "
-                    "some (calibrate), or give a threshold"
-                )
-            threshold = calibration.threshold(float(rate))  # type: ignore[arg-type]
-        found: Result = self._predict(X, "log_density", columns) < threshold
-        if hasattr(found, "rename"):
-            found = found.rename("outlier").assign_attrs(long_name="whether a row is an outlier")
-            found.attrs.pop("units", None)
-        return found
-
-    def calibrate(self, X: Any, sample_weight: Any = None, *, columns: Sequence[str] | None = None) -> Self:
-        """Take the quantiles of the log-density, by which `outliers` goes, from other rows; reads them once.
-
-        Parameters
-        ----------
-        X : array-like, table, Dask collection, zarr.Array, str or path of shape (n_samples, n_features)
-            The rows; a sample of a million is taken where there are more.
-        sample_weight : array-like of shape (n_samples,), or str, default=None
-            How many rows each row stands for, or the column of a table that says so.
-        columns : sequence of str, default=None
-            The features of a table, as `predict` takes them.
-
-        Returns
-        -------
-        GaussianMixture
-            The estimator itself.
-        """
-        sample = self._sample(X, sample_weight, columns=columns, n_samples=_ROWS_TO_CALIBRATE)
-        log_density = evaluate(sample.x, self._parameters(), log_prob=True).log_prob
-        self.calibration_ = calibrate(log_density, sample.weight)
-        return self
+        return self._predict(X, "log_density", columns, where)
 
     def score(
-        self, X: Any, y: None = None, sample_weight: Any = None, *, columns: Sequence[str] | None = None
+        self,
+        X: Any,
+        y: None = None,
+        sample_weight: Any = None,
+        *,
+        columns: Sequence[str] | None = None,
+        where: str | None = None,
     ) -> float:
         """Return the mean log-likelihood per row, in nats; reads the rows once.
 
@@ -205,15 +137,19 @@ class BaseMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
             How many rows each row stands for, or the column of a table that says so.
         columns : sequence of str, default=None
             The features of a table, as `predict` takes them.
+        where : str, default=None
+            Which rows of Parquet files are meant, as `fit` takes it.
 
         Returns
         -------
         float
             Weighted, where the rows have weights.
         """
-        return self._log_likelihood(X, sample_weight, columns=columns).mean
+        return self._log_likelihood(X, sample_weight, columns=columns, where=where).mean
 
-    def aic(self, X: Any, sample_weight: Any = None, *, columns: Sequence[str] | None = None) -> float:
+    def aic(
+        self, X: Any, sample_weight: Any = None, *, columns: Sequence[str] | None = None, where: str | None = None
+    ) -> float:
         """Return Akaike's information criterion of the mixture on the rows; reads the rows once.
 
         Parameters
@@ -224,6 +160,8 @@ class BaseMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
             How many rows each row stands for, or the column of a table that says so.
         columns : sequence of str, default=None
             The features of a table, as `predict` takes them.
+        where : str, default=None
+            Which rows of Parquet files are meant, as `fit` takes it.
 
         Returns
         -------
@@ -231,10 +169,13 @@ class BaseMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
             The lower the better.
         """
         return (
-            -2.0 * self._log_likelihood(X, sample_weight, columns=columns).total + 2.0 * self._parameters().n_parameters
+            -2.0 * self._log_likelihood(X, sample_weight, columns=columns, where=where).total
+            + 2.0 * self._parameters().n_parameters
         )
 
-    def bic(self, X: Any, sample_weight: Any = None, *, columns: Sequence[str] | None = None) -> float:
+    def bic(
+        self, X: Any, sample_weight: Any = None, *, columns: Sequence[str] | None = None, where: str | None = None
+    ) -> float:
         """Return the Bayesian information criterion of the mixture on the rows; reads the rows once.
 
         Parameters
@@ -245,13 +186,15 @@ class BaseMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
             How many rows each row stands for, or the column of a table that says so.
         columns : sequence of str, default=None
             The features of a table, as `predict` takes them.
+        where : str, default=None
+            Which rows of Parquet files are meant, as `fit` takes it.
 
         Returns
         -------
         float
             The lower the better; the number of rows in it is the sum of their weights.
         """
-        found = self._log_likelihood(X, sample_weight, columns=columns)
+        found = self._log_likelihood(X, sample_weight, columns=columns, where=where)
         return -2.0 * found.total + self._parameters().n_parameters * float(np.log(found.sum_weight))
 
     # What other modules of the package ask
@@ -268,29 +211,47 @@ class BaseMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
         return getattr(self, "_fitted_as", (self.covariance_type, self.n_components))
 
     def _log_likelihood(
-        self, X: Any, sample_weight: Any = None, *, columns: Sequence[str] | None = None
+        self, X: Any, sample_weight: Any = None, *, columns: Sequence[str] | None = None, where: str | None = None
     ) -> LogLikelihood:
         """Sum up the log-likelihood of rows of any kind and their weights; reads the rows once."""
         check_is_fitted(self)
-        rows = self._rows(X, sample_weight=sample_weight, columns=columns, reset=False)
+        rows = self._rows(X, sample_weight=sample_weight, columns=columns, where=where, reset=False)
         return log_likelihood(rows, self._parameters(), missing=self.missing)
 
-    def _open(self, X: Any, *, columns: Sequence[str] | None = None) -> Rows:
+    def _open(
+        self,
+        X: Any,
+        *,
+        columns: Sequence[str] | None = None,
+        keep: Sequence[Hashable] | str = (),
+        where: str | None = None,
+    ) -> Rows:
         """Open rows of any kind to evaluate the fitted mixture at, and check them against those of the fit."""
         check_is_fitted(self)
-        return self._rows(X, sample_weight=None, columns=columns, reset=False)
+        return self._rows(X, sample_weight=None, columns=columns, reset=False, keep=keep, where=where)
 
     def _predictor(self, kind: str, rows: Rows) -> Predict:
         """Return what predicts labels, probabilities (of clusters, where there are any) or densities."""
+        return Predict(kind, self.missing, rows.provenance, self._clusters())
+
+    def _clusters(self) -> tuple[int, ...] | None:
+        """Return the cluster of each component, where there are any."""
         clusters = getattr(self, "clusters_", None)
-        return Predict(kind, self.missing, rows.provenance, None if clusters is None else tuple(clusters.tolist()))
+        return None if clusters is None else tuple(clusters.tolist())
 
     def _sample(
-        self, X: Any, sample_weight: Any = None, *, columns: Sequence[str] | None = None, n_samples: int, seed: int = 0
+        self,
+        X: Any,
+        sample_weight: Any = None,
+        *,
+        columns: Sequence[str] | None = None,
+        where: str | None = None,
+        n_samples: int,
+        seed: int = 0,
     ) -> Sample:
         """Draw rows of any kind, float64, with their weights; reads all once."""
         check_is_fitted(self)
-        rows = self._rows(X, sample_weight=sample_weight, columns=columns, reset=False)
+        rows = self._rows(X, sample_weight=sample_weight, columns=columns, where=where, reset=False)
         surveyed, _ = survey_rows(rows, sample_size=n_samples, seed=seed, full_scatter=False, missing=self.missing)
         sample = surveyed.choose_sample().in_float64()
         return replace(sample, x=np.ascontiguousarray(sample.x))
@@ -309,8 +270,8 @@ class BaseMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
         self.weights_, self.means_, self.covariances_ = value.weights, value.means, value.covariances
         self.precisions_, self.precisions_cholesky_ = value.precisions, value.precisions_cholesky
 
-    def _predict(self, X: Any, kind: str, columns: Sequence[str] | None) -> Result:
-        grid, rows = self._open_with_grid(X, columns)
+    def _predict(self, X: Any, kind: str, columns: Sequence[str] | None, where: str | None = None) -> Result:
+        grid, rows = self._open_with_grid(X, columns, where)
         predictor = self._predictor(kind, rows)
         found = predict(rows, predictor, self._parameters())
         if grid is None:
@@ -337,19 +298,31 @@ class BaseMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
         reset: bool,
         features: Sequence[int] | None = None,
         feature_dim: Hashable | None = None,
+        keep: Sequence[Hashable] | str = (),
+        where: str | None = None,
     ) -> Rows:
         """Open rows of any kind, and check them (`reset=False`) against those of the fit, or some of its features."""
         memory_limit = parse_memory_limit(self.memory_limit)
         fitted = None if reset else self._fitted_schema().select(features)
         grid = find_grid(X, feature_dim=feature_dim, sample_weight=sample_weight, columns=columns, fitted=fitted)
         if grid is not None:
+            if where is not None:
+                raise RowsError("where= is for Parquet files; X is a grid of xarray's: select its rows before, X.where")
             rows = open_rows(grid.rows, sample_weight=grid.sample_weight, memory_limit=memory_limit)
             rows.schema = grid.schema
         else:
             X = fill_masked(unwrap(X))
             if not is_table(X) and not is_stored(X):
                 X = as_array(X, self)
-            rows = open_rows(X, sample_weight=sample_weight, columns=columns, fitted=fitted, memory_limit=memory_limit)
+            rows = open_rows(
+                X,
+                sample_weight=sample_weight,
+                columns=columns,
+                keep=keep,
+                where=where,
+                fitted=fitted,
+                memory_limit=memory_limit,
+            )
         if fitted is None:
             self.n_features_in_ = rows.n_features
             self._take_schema(rows.schema)
@@ -365,10 +338,12 @@ class BaseMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
             )
         return rows
 
-    def _open_with_grid(self, X: Any, columns: Sequence[str] | None) -> tuple[Grid | None, Rows]:
+    def _open_with_grid(
+        self, X: Any, columns: Sequence[str] | None, where: str | None = None
+    ) -> tuple[Grid | None, Rows]:
         """Open rows to evaluate the fitted mixture at; with the grid that results go back to, where there is one."""
         grid = find_grid(X, columns=columns, fitted=self._fitted_schema())
-        return grid, self._open(X if grid is None else grid, columns=columns)
+        return grid, self._open(X if grid is None else grid, columns=columns, where=where)
 
     def _take_schema(self, schema: FeatureSchema) -> None:
         """Take over the names of columns: those of a fit, or of a model file."""

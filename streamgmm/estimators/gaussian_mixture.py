@@ -14,10 +14,9 @@ from sklearn.exceptions import ConvergenceWarning
 
 from streamgmm.em.convergence import StopReason
 from streamgmm.em.state import State
-from streamgmm.estimators.exchange import PortableMixture
 from streamgmm.estimators.progress import report_progress
 from streamgmm.estimators.settings import checkpoint_of, settings_of
-from streamgmm.estimators.summary import as_html, as_text
+from streamgmm.estimators.summary import SelfDescribingMixture
 from streamgmm.fitting.fit import FitResult, fit
 from streamgmm.fitting.parameters import check_parameters
 from streamgmm.fitting.plan import Plan
@@ -31,7 +30,7 @@ if TYPE_CHECKING:
     Result: TypeAlias = npt.NDArray[Any] | da.Array
 
 
-class GaussianMixture(PortableMixture):
+class GaussianMixture(SelfDescribingMixture):
     """A Gaussian mixture, fitted by expectation-maximisation to any number of rows.
 
     Names and meanings are those of `sklearn.mixture.GaussianMixture`. What differs: the rows may be larger than memory
@@ -221,6 +220,7 @@ class GaussianMixture(PortableMixture):
         *,
         columns: Sequence[str] | None = None,
         feature_dim: Hashable | None = None,
+        where: str | None = None,
     ) -> Self:
         """Fit the mixture.
 
@@ -242,6 +242,10 @@ class GaussianMixture(PortableMixture):
         feature_dim : hashable, default=None
             The dimension of a DataArray of xarray that holds the features, the last of two if None; the points of the
             others are the rows. The model remembers it.
+        where : str, default=None
+            Which rows of Parquet files are meant: a condition in SQL's words on columns and keys of folders,
+            ``"date >= '2026-01-01' and country = 'DE'"``. What folders and bounds rule out is not read. As in SQL, a
+            comparison with a missing value leaves the row out.
 
         Returns
         -------
@@ -257,7 +261,7 @@ class GaussianMixture(PortableMixture):
         """
         # Another one opens the rows, so that a fit that fails leaves this one as it was.
         opened = type(self)(**self.get_params(deep=False))
-        rows = opened._open_to_fit(X, sample_weight, columns=columns, feature_dim=feature_dim)
+        rows = opened._open_to_fit(X, sample_weight, columns=columns, feature_dim=feature_dim, where=where)
         settings = settings_of(self, rows)
         with (
             checkpoint_of(self, rows, settings, opened._source_places) as checkpoint,
@@ -281,13 +285,14 @@ class GaussianMixture(PortableMixture):
         *,
         columns: Sequence[str] | None = None,
         feature_dim: Hashable | None = None,
+        where: str | None = None,
         probe: bool = True,
     ) -> Plan:
         """Say what `fit` would take, where it would run now: tasks, memory, time.
 
         Parameters
         ----------
-        X, sample_weight, columns, feature_dim : as those of `fit`
+        X, sample_weight, columns, feature_dim, where : as those of `fit`
             The rows, their weights, and the features of a table or a grid.
         probe : bool, default=True
             Whether to read one task, to learn how fast that is and how long a pass will take.
@@ -311,7 +316,7 @@ class GaussianMixture(PortableMixture):
         (1, 24000)
         """
         opener = clone(self)
-        rows = opener._open_to_fit(X, sample_weight, columns=columns, feature_dim=feature_dim)
+        rows = opener._open_to_fit(X, sample_weight, columns=columns, feature_dim=feature_dim, where=where)
         settings = settings_of(opener, rows)
         projected = plan_fit(rows, [settings])
         return probe_speed(projected, rows, settings) if probe else projected
@@ -324,12 +329,13 @@ class GaussianMixture(PortableMixture):
         *,
         columns: Sequence[str] | None = None,
         feature_dim: Hashable | None = None,
+        where: str | None = None,
     ) -> Result:
         """Fit the mixture and return the label of each row: `fit`, and then `predict`.
 
         Parameters
         ----------
-        X, y, sample_weight, columns, feature_dim : as those of `fit`
+        X, y, sample_weight, columns, feature_dim, where : as those of `fit`
             The rows, and what there is to know of them.
 
         Returns
@@ -337,16 +343,8 @@ class GaussianMixture(PortableMixture):
         ndarray or dask.array.Array of shape (n_samples,), int64
             As what `predict` gives.
         """
-        self.fit(X, y, sample_weight, columns=columns, feature_dim=feature_dim)
-        return self.predict(X, columns=columns)
-
-    def __str__(self) -> str:
-        """Show what was found; before a fit the parameters, as `repr` has them."""
-        return as_text(self) if hasattr(self, "means_") else repr(self)
-
-    def _html_repr(self) -> str:
-        diagram: str = super()._html_repr()
-        return as_html(self) + diagram if hasattr(self, "means_") else diagram
+        self.fit(X, y, sample_weight, columns=columns, feature_dim=feature_dim, where=where)
+        return self.predict(X, columns=columns, where=where)
 
     # What other modules of the package ask
 
@@ -357,10 +355,13 @@ class GaussianMixture(PortableMixture):
         *,
         columns: Sequence[str] | None = None,
         feature_dim: Hashable | None = None,
+        where: str | None = None,
     ) -> Rows:
         """Open rows of any kind for a fit, and take over the names of their features; `_adopt` passes them on."""
         self._check_parameters()
-        rows = self._rows(X, sample_weight=sample_weight, columns=columns, reset=True, feature_dim=feature_dim)
+        rows = self._rows(
+            X, sample_weight=sample_weight, columns=columns, reset=True, feature_dim=feature_dim, where=where
+        )
         self._source_places = find_places(X, sample_weight)
         return rows
 

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from sklearn.utils import check_random_state
 
 from streamgmm.em.convergence import StopReason
-from streamgmm.estimators.base import BaseMixture
+from streamgmm.estimators.scoring import ScoringMixture
 from streamgmm.exceptions import InputError, SingularCovarianceError
 from streamgmm.fitting.summary import TrainingSummary
 from streamgmm.gaussian.conditional import marginalize
@@ -32,7 +32,7 @@ _ASYMMETRY = 1e-8
 _SUM_TOLERANCE = 1e-6
 
 
-class HandmadeMixture(BaseMixture):
+class HandmadeMixture(ScoringMixture):
     """What a mixture's parameters are enough for."""
 
     converged_: bool

@@ -106,6 +106,7 @@ def search(
     sample_weight: Any = None,
     columns: Sequence[str] | None = None,
     feature_dim: Hashable | None = None,
+    where: str | None = None,
     **parameters: Any,
 ) -> SearchResult:
     """Fit many mixtures with the same passes over the rows, and return the best by a criterion.
@@ -135,6 +136,8 @@ def search(
         The features of a table.
     feature_dim : hashable, default=None
         The dimension of a DataArray of xarray that holds the features.
+    where : str, default=None
+        Which rows of Parquet files are meant, as `GaussianMixture.fit` takes it.
     **parameters
         Other parameters of `GaussianMixture`: `tol`, `reg_covar`, `random_state`, `missing`, `memory_limit`, ... Those
         for one mixture are refused: starts that are given, `warm_start`, `callback`, `verbose_interval`, `checkpoint`,
@@ -182,7 +185,7 @@ def search(
     models = [GaussianMixture(size, covariance_type=family, **parameters) for family in families for size in sizes]
     if parameters.get("max_iter") == 0:
         raise InputError("search compares fits, and with max_iter=0 there are none: use max_iter=1 or more")
-    rows = models[0]._open_to_fit(X, sample_weight, columns=columns, feature_dim=feature_dim)
+    rows = models[0]._open_to_fit(X, sample_weight, columns=columns, feature_dim=feature_dim, where=where)
     settings = [settings_of(model, rows) for model in models]
     report = _report if models[0].verbose else None
     found = select(rows, settings, criterion, float(held_out), report)

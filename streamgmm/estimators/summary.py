@@ -3,22 +3,31 @@
 from __future__ import annotations
 
 import html
-from typing import TYPE_CHECKING
 
 import numpy as np
 
+from streamgmm.estimators.exchange import PortableMixture
 from streamgmm.fitting.display import show_facts, show_spread, show_table
 from streamgmm.gaussian.parameters import MixtureParameters
 from streamgmm.typing import Integers
-
-if TYPE_CHECKING:
-    from streamgmm.estimators.gaussian_mixture import GaussianMixture
 
 #: Components and features that are shown, at most.
 _COMPONENTS, _FEATURES = 10, 5
 
 
-def as_text(model: GaussianMixture) -> str:
+class SelfDescribingMixture(PortableMixture):
+    """A mixture that shows what was found."""
+
+    def __str__(self) -> str:
+        """Show what was found; before a fit the parameters, as `repr` has them."""
+        return as_text(self) if hasattr(self, "means_") else repr(self)
+
+    def _html_repr(self) -> str:
+        diagram: str = super()._html_repr()
+        return as_html(self) + diagram if hasattr(self, "means_") else diagram
+
+
+def as_text(model: SelfDescribingMixture) -> str:
     """Return what was found: how the fit ended, and the largest components."""
     parameters = model._parameters()
     features = _features_shown(parameters)
@@ -28,7 +37,7 @@ def as_text(model: GaussianMixture) -> str:
     return "\n".join([facts, "", table, *_left_out(parameters, features)])
 
 
-def as_html(model: GaussianMixture) -> str:
+def as_html(model: SelfDescribingMixture) -> str:
     """Return the same as a table of HTML, with a bar for each weight."""
     parameters = model._parameters()
     features = _features_shown(parameters)
@@ -48,7 +57,7 @@ def as_html(model: GaussianMixture) -> str:
     )
 
 
-def _heading(model: GaussianMixture, parameters: MixtureParameters) -> str:
+def _heading(model: SelfDescribingMixture, parameters: MixtureParameters) -> str:
     name = f"{model.name_}: " if getattr(model, "name_", None) else ""
     clusters = f" in {int(model.clusters_.max()) + 1} clusters" if hasattr(model, "clusters_") else ""
     return (
@@ -57,7 +66,7 @@ def _heading(model: GaussianMixture, parameters: MixtureParameters) -> str:
     )
 
 
-def _facts(model: GaussianMixture) -> list[tuple[str, str]]:
+def _facts(model: SelfDescribingMixture) -> list[tuple[str, str]]:
     facts = [("ended", model.stop_reason_.value)]
     if np.isfinite(model.lower_bound_):
         facts.append(("lower bound", f"{model.lower_bound_:.6g} nats per row"))
@@ -68,7 +77,7 @@ def _facts(model: GaussianMixture) -> list[tuple[str, str]]:
     return facts
 
 
-def _rows(model: GaussianMixture, parameters: MixtureParameters, features: Integers) -> list[list[str]]:
+def _rows(model: SelfDescribingMixture, parameters: MixtureParameters, features: Integers) -> list[list[str]]:
     deviations = np.sqrt(parameters.variances())
     clusters = [f" (cluster {one})" for one in model.clusters_] if hasattr(model, "clusters_") else None
     return [
@@ -91,7 +100,7 @@ def _features_shown(parameters: MixtureParameters) -> Integers:
     return parameters.most_separating(_FEATURES)
 
 
-def _names(model: GaussianMixture, features: Integers) -> list[str]:
+def _names(model: SelfDescribingMixture, features: Integers) -> list[str]:
     return [str(model._names()[j]) for j in features]
 
 

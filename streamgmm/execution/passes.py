@@ -32,6 +32,7 @@ from streamgmm.execution.tree_reduce import LazyParts, TreeReduction, add_up, re
 from streamgmm.serialization import serializable
 from streamgmm.sources.base import Block, BlockFunction, Rows
 from streamgmm.sources.chunking import COPIES
+from streamgmm.sources.dask_arrays import DaskRows
 
 if TYPE_CHECKING:
     import dask.array as da
@@ -266,6 +267,18 @@ def run_measured_pass(
     began = time.perf_counter()
     result: Measured = run_pass(rows, _Measuring(function), parameters, parts, small=small)
     return result.value, replace(result.cost, elapsed=time.perf_counter() - began, n_passes=1)
+
+
+def count_rows(rows: Rows) -> Rows:
+    """Return rows of a Dask collection with known lengths of its chunks: all are made once, and counted."""
+    if not isinstance(rows, DaskRows):
+        raise TypeError(f"{type(rows).__name__} has known lengths")
+    counted = dict(run_pass(rows, _count, None))
+    return rows.with_lengths([counted[rows.task_start(number)] for number in range(rows.n_tasks)])
+
+
+def _count(blocks: Iterable[Block], _: Any) -> tuple[tuple[int, int], ...]:
+    return tuple((block.start, len(block.x)) for block in blocks)
 
 
 def map_rows(

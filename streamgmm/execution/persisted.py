@@ -48,8 +48,14 @@ class PersistedRows(Rows):
             self._blocks = dask.persist(*tasks_of(self.source).for_parts(_read, None))
         return self._blocks
 
-    def one_task(self, number: int) -> Rows:
-        return self.source.one_task(number)
+    def some_tasks(self, numbers: Sequence[int]) -> Rows:
+        return self.source.some_tasks(numbers)
+
+    def task_start(self, number: int) -> int:
+        return self.source.task_start(number)
+
+    def task_rows(self, number: int) -> int | None:
+        return self.source.task_rows(number)
 
     def stored_version(self) -> str | None:
         return self.source.stored_version()

@@ -18,7 +18,7 @@ import os
 from typing import Any
 
 from streamgmm.exceptions import ModelFileError, OutputExistsError
-from streamgmm.storage.atomic_output import is_url, local_path
+from streamgmm.storage.names import is_url, local_path
 from streamgmm.storage.outputs import write_whole
 from streamgmm.storage.requests import retry
 from streamgmm.storage.urls import open_url

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 
 from streamgmm.exceptions import InputError
-from streamgmm.export.extras import import_extra
 from streamgmm.gaussian.parameters import MixtureParameters
 from streamgmm.typing import Floats, Integers
 
@@ -68,7 +67,8 @@ def build_sql(
         raise InputError(f"columns has {len(columns)} names; the mixture has {parameters.n_features} features")
     if isinstance(keep, str):
         raise InputError(f"keep must be a list of columns, got the text {keep!r}")
-    exp = import_extra("sqlglot", "sql").exp
+    from sqlglot import exp
+
     query = _Query(exp, parameters, clusters, columns, keep)
     made = query.build(wanted, exp.to_table(table, dialect=DIALECTS[dialect]))
     return str(made.sql(dialect=DIALECTS[dialect], pretty=True))

@@ -137,7 +137,7 @@ def probe_speed(projected: Plan, rows: Rows, settings: Settings) -> Plan:
     # A part of a Dask collection may be empty.
     numbers = rows.tasks_with_rows()
     candidates = (*numbers[len(numbers) // 2 :], *numbers[: len(numbers) // 2])[:_MOST_PROBES]
-    looked_into = (rows.one_task(number) for number in candidates)
+    looked_into = (rows.some_tasks([number]) for number in candidates)
     found = ((one, run_pass(one, _FirstRows(settings.n_components), None).x) for one in looked_into)
     one, x = next(((one, x) for one, x in found if len(x)), (None, None))
     if one is None or x is None:

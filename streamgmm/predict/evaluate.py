@@ -10,16 +10,17 @@ import numpy as np
 import numpy.typing as npt
 
 from streamgmm.execution.passes import fill_from_rows, map_rows, run_pass
-from streamgmm.gaussian.e_step import evaluate
 from streamgmm.gaussian.parameters import MixtureParameters
+from streamgmm.predict.scores import Scorer
 from streamgmm.sources.base import Block, BlockFunction, Provenance, Rows
-from streamgmm.typing import Floats
 
 if TYPE_CHECKING:
     import dask.array as da
 
 #: What can be predicted, and the dtype of the result.
 KINDS: dict[str, type] = {"labels": np.int64, "proba": np.float64, "log_density": np.float64}
+#: By which name a scorer knows it.
+_SCORE_OF = {"labels": "label", "proba": "responsibilities", "log_density": "log_density"}
 
 
 @dataclass(frozen=True)
@@ -44,9 +45,14 @@ class Predict:
     clusters: tuple[int, ...] | None = None
 
     @property
+    def scorer(self) -> Scorer:
+        """What evaluates the mixture."""
+        return Scorer((_SCORE_OF[self.kind],), self.missing, self.provenance, self.clusters)
+
+    @property
     def of(self) -> str:
         """What labels and probabilities are of."""
-        return "component" if self.clusters is None else "cluster"
+        return self.scorer.of
 
     @property
     def dtype(self) -> type:
@@ -55,9 +61,7 @@ class Predict:
 
     def count_columns(self, parameters: MixtureParameters) -> int | None:
         """Return how many columns the result has; None for a vector."""
-        if self.kind != "proba":
-            return None
-        return parameters.n_components if self.clusters is None else max(self.clusters) + 1
+        return self.scorer.count_labels(parameters.n_components) if self.kind == "proba" else None
 
     def __call__(self, blocks: Iterable[Block], parameters: MixtureParameters) -> npt.NDArray[Any]:
         parts = [self.block(block, parameters) for block in blocks]
@@ -65,28 +69,8 @@ class Predict:
 
     def block(self, block: Block, parameters: MixtureParameters) -> npt.NDArray[Any]:
         """Evaluate at one block."""
-        merged = self.clusters is not None and self.kind != "log_density"
-        found = evaluate(
-            block.x,
-            parameters,
-            log_prob=self.kind == "log_density",
-            resp=self.kind == "proba" or merged,
-            labels=self.kind == "labels" and not merged,
-        )
-        if found.n_missing and self.missing == "raise":
-            raise self.provenance.missing_values_error(
-                block.start + found.first_missing, None, found.n_missing, of_all=False
-            )
-        if not merged:
-            return {"labels": found.labels, "proba": found.resp, "log_density": found.log_prob}[self.kind]
-        proba = self._sum_by_cluster(found.resp)
-        if self.kind == "proba":
-            return proba
-        return np.where(np.isnan(proba[:, 0]), -1, proba.argmax(axis=1))
-
-    def _sum_by_cluster(self, resp: Floats) -> Floats:
-        of = np.array(self.clusters)
-        return np.stack([resp[:, of == cluster].sum(axis=1) for cluster in range(of.max() + 1)], axis=1)
+        (found,) = self.scorer(block, parameters).values.values()
+        return found.astype(self.dtype, copy=False)
 
 
 def compute_rows(

@@ -1,42 +1,128 @@
-"""Predictions written to a store: labels, responsibilities or densities of any number of rows."""
+"""Scores of any number of rows, written next to the columns that say which row each is."""
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, astuple, dataclass, replace
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
+from streamgmm._version import __version__
 from streamgmm.exceptions import InputError
-from streamgmm.execution.passes import run_pass
+from streamgmm.execution.passes import count_rows, run_pass
 from streamgmm.gaussian.parameters import MixtureParameters
-from streamgmm.predict.evaluate import KINDS, Predict
-from streamgmm.predict.stores import ResultStore, check_result_place, name_store, write_atomically
-from streamgmm.sources.base import Block, RandomAccessRows
+from streamgmm.predict.outputs import Options, Piece, ScoreOutput, check_output_place, open_output
+from streamgmm.predict.scores import Scorer, check_float_type, check_scores
+from streamgmm.sources.base import UNKNOWN_LENGTH_STRIDE, Block, Rows
+from streamgmm.storage.fingerprint import digest
+from streamgmm.storage.outputs import exists_error, output_exists
 from streamgmm.storage.places import InUse, check_apart, find_places
+from streamgmm.storage.staging import Staging, clear_staging, stage_output
 
 if TYPE_CHECKING:
     from streamgmm.estimators.gaussian_mixture import GaussianMixture
 
-#: The name of a result's column, or columns, by its kind.
-_COLUMN = {"labels": "label", "proba": "proba", "log_density": "log_density"}
+_IF_EXISTS = ("fail", "skip", "replace")
 
 
-def _is_of_xarray(source: Any) -> bool:
-    return type(source).__module__.startswith("xarray.")
+@dataclass(frozen=True)
+class Written:
+    """What was written.
+
+    Attributes
+    ----------
+    output : str
+    n_rows : int
+        Rows of the output.
+    n_missing : int
+        Rows among them with a missing value, which have no scores.
+    n_outliers : int or None
+        Rows that are outliers; None where that was not asked for.
+    n_parts : int
+        Parts that the rows were written in.
+    n_resumed : int
+        Parts that an earlier run had completed before it was stopped.
+    skipped : bool
+        Whether the output was there already, and nothing was done; the numbers are then zero.
+    """
+
+    output: str
+    n_rows: int = 0
+    n_missing: int = 0
+    n_outliers: int | None = None
+    n_parts: int = 0
+    n_resumed: int = 0
+    skipped: bool = False
+
+
+@dataclass(frozen=True)
+class Counts:
+    """What was counted while rows were written; adds up with `+`."""
+
+    n_rows: int = 0
+    n_missing: int = 0
+    n_outliers: int = 0
+
+    def __add__(self, other: Counts) -> Counts:
+        return Counts(*(a + b for a, b in zip(astuple(self), astuple(other), strict=True)))
+
+
+@dataclass(frozen=True)
+class _Parts:
+    """What was counted in each part, by its first row or number; adds up with `+`."""
+
+    of_part: Mapping[int, Counts]
+
+    def __add__(self, other: _Parts) -> _Parts:
+        return _Parts({**self.of_part, **other.of_part})
 
 
 @dataclass(frozen=True)
 class _Write:
-    predict: Predict
-    store: ResultStore
+    """A block function that writes one part of an output, and says so.
 
-    def __call__(self, blocks: Iterable[Block], parameters: MixtureParameters) -> int:
+    Attributes
+    ----------
+    scorer : Scorer
+    output : ScoreOutput
+    staging : Staging
+    numbered : bool
+        Whether the rows are numbered through; else by chunk.
+    """
+
+    scorer: Scorer
+    output: ScoreOutput
+    staging: Staging
+    numbered: bool
+
+    def name_part(self, start: int) -> int:
+        """Return the number of a part: its first row, or its chunk."""
+        return start if self.numbered else start // UNKNOWN_LENGTH_STRIDE
+
+    def __call__(self, blocks: Iterable[Block], parameters: MixtureParameters) -> _Parts:
         blocks = iter(blocks)
         first = next(blocks)
-        pieces = (piece for block in chain([first], blocks) for piece in block.pieces(self.store.piece_rows))
-        return self.store.write(first.start, (self.predict.block(piece, parameters) for piece in pieces))
+        part, counts = self.name_part(first.start), Counts()
+
+        def scored() -> Iterator[Piece]:
+            nonlocal counts
+            for block in chain([first], blocks):
+                for piece in block.pieces(self.output.piece_rows):
+                    scores = self.scorer(piece, parameters)
+                    outliers = scores.values.get("outlier")
+                    n_outliers = 0 if outliers is None else int(outliers.sum())
+                    counts += Counts(len(piece.x), scores.n_missing, n_outliers)
+                    yield Piece(scores.values, piece.kept, len(piece.x))
+
+        # A partition of Dask may have no rows, and is no file.
+        pieces = (piece for piece in scored() if piece.n_rows)
+        begun = next(pieces, None)
+        if begun is not None:
+            self.output.write(f"{part:015d}", first.start, chain([begun], pieces))
+        self.staging.mark(part, asdict(counts))
+        return _Parts({part: counts})
 
 
 def write_predictions(
@@ -44,76 +130,161 @@ def write_predictions(
     source: Any,
     output: str | os.PathLike[str],
     *,
-    kind: str = "labels",
+    write: Sequence[str] | str = ("label",),
+    keep: Sequence[Hashable] | str = (),
     columns: Sequence[str] | None = None,
+    where: str | None = None,
+    if_exists: str = "fail",
     overwrite: bool = False,
-) -> int:
-    """Evaluate a fitted mixture at rows of any number, and write the results to a store.
+    outlier_rate: float | None = None,
+    outlier_threshold: float | None = None,
+    float_type: str = "float64",
+    compression: str | None = None,
+    row_group_rows: int | None = None,
+    partition_by: Sequence[str] = (),
+    prefix: str = "",
+) -> Written:
+    """Score rows of any number with a fitted mixture, and write the results next to the columns that name each row.
+
+    All results come from one reading. The order of the rows is kept: files sort in it by their names, and row groups
+    and rows in them follow it. A run that is stopped is gone on with by the same call, which computes only what is
+    lacking and ends with the bytes of a run that nothing stopped.
 
     Parameters
     ----------
     model : GaussianMixture
-        A fitted model.
-    source : array, table, zarr.Array, str or path
-        The rows; anything that `GaussianMixture.fit` takes but Dask collections, of which `GaussianMixture.predict`
-        makes lazy arrays.
+        A fitted model. Rows with missing values are an error, or have the label -1, NaN and False, by its `missing`.
+    source : array, table, Dask collection, zarr.Array, str or path
+        The rows; anything that `GaussianMixture.fit` takes but xarray's, of which `GaussianMixture.predict` makes
+        arrays on their grid.
     output : str or path
-        A name that ends in .zarr (a group that `xarray.open_zarr` opens, with one array of dimensions "row" and
-        "component", chunked along the rows) or .parquet (a folder of files whose names sort in the order of the rows).
-        It appears when everything is written, and not before. It must not be the source, lie inside it or contain it.
-    kind : {"labels", "proba", "log_density"}, default="labels"
-        int64 labels (array or column "label"), float64 responsibilities (array "proba", columns "proba_0", "proba_1",
-        ...) or float64 log-densities in nats ("log_density").
+        A name that ends in .parquet (a folder of files) or .zarr (a group that `xarray.open_zarr` opens, with an array
+        for each result, chunked along the rows). It appears when everything is written, and not before. It must not be
+        the source, lie inside it or contain it.
+    write : sequence of str, default=("label",)
+        Of "label" (the smallest integer that holds all labels and -1), "probability" (of the label), "log_density"
+        (nats), "outlier" (bool) and "responsibilities" (columns "proba_0", "proba_1", ..., or the array "proba").
+    keep : sequence of str, or "all", default=()
+        Columns of a table, partition keys and names of an index among them, that are carried over with their own
+        types; of a Zarr array, other arrays of its group with the same first dimension.
     columns : sequence of str, default=None
         The features of a table; those of the fit where not given.
+    where : str, default=None
+        Which rows of Parquet files are meant, as `GaussianMixture.fit` takes it; the others are not written.
+    if_exists : {"fail", "skip", "replace"}, default="fail"
+        What to do where the output exists. Where it is what this very call would write (of rows that are stored), it
+        is finished, and nothing is done.
     overwrite : bool, default=False
-        Whether to replace what is there.
+        The same as ``if_exists="replace"``.
+    outlier_rate : float, default=None
+        The share of the rows of the fit that would be outliers, as `GaussianMixture.outliers` takes it.
+    outlier_threshold : float, default=None
+        The log-density in nats below which a row is an outlier; instead of `outlier_rate`.
+    float_type : {"float64", "float32"}, default="float64"
+        Of densities and probabilities; they are computed in float64.
+    compression : str, default=None
+        Of Parquet "snappy" (what None means), "zstd", "gzip", "lz4", "brotli" or "none"; of Zarr "zstd" (what None
+        means), "gzip", "lz4" or "none".
+    row_group_rows : int, default=None
+        Rows of a row group of Parquet; as many as 32 MB hold, and a million at most, if None.
+    partition_by : sequence of str, default=()
+        Columns that are kept whose values name folders, ``date=2026-01-01/country=DE``, instead of being in the files.
+    prefix : str, default=""
+        What the names of the results begin with, where columns that are kept have such names.
 
     Returns
     -------
-    int
-        Number of rows written.
+    Written
+        Numbers of rows, of rows with missing values and of outliers.
 
     Raises
     ------
     InputError
-        If the kind, the source or the output can't be used; whether anything can be written there is tried first.
+        If an option, the source or the output can't be used; whether anything can be written there is tried first.
     OutputExistsError
-        If the output exists and `overwrite` is false.
+        If another output exists and ``if_exists="fail"``.
     OutputError
         If the output can't be written: no permission, no room, no folder that it would be in.
+    InUseError
+        If another run is writing the same output.
 
     Examples
     --------
-    >>> import tempfile, numpy as np, zarr
+    >>> import tempfile, pandas as pd
     >>> from streamgmm import GaussianMixture, write_predictions
-    >>> x = np.array([[0.0], [0.1], [5.0], [5.1]])
-    >>> model = GaussianMixture(2, random_state=0).fit(x)
-    >>> folder = tempfile.mkdtemp()
-    >>> write_predictions(model, x, f"{folder}/labels.zarr")
+    >>> visits = pd.DataFrame({"id": ["a", "b", "c", "d"], "minutes": [1.0, 1.5, 60.0, 61.0]})
+    >>> model = GaussianMixture(2, random_state=0).fit(visits[["minutes"]])
+    >>> output = f"{tempfile.mkdtemp()}/scored.parquet"
+    >>> write_predictions(model, visits, output, write=["label"], keep=["id"]).n_rows
     4
-    >>> labels = zarr.open_group(f"{folder}/labels.zarr")["label"][:]
-    >>> bool((labels == model.predict(x)).all())
-    True
+    >>> scored = pd.read_parquet(output)
+    >>> bool((scored.label == model.predict(visits)).all()), list(scored.id)
+    (True, ['a', 'b', 'c', 'd'])
     """
-    if kind not in KINDS:
-        raise InputError(f"kind must be one of {', '.join(map(repr, KINDS))}; got {kind!r}")
+    names = check_scores(write)
+    if if_exists not in _IF_EXISTS:
+        raise InputError(f"if_exists must be one of {', '.join(map(repr, _IF_EXISTS))}; got {if_exists!r}")
+    check_float_type(float_type)
+    if row_group_rows is not None and row_group_rows < 1:
+        raise InputError(f"row_group_rows must be 1 or more; got {row_group_rows}")
     parameters = model._parameters()
-    check_apart(output, InUse("the rows", find_places(source)), *model._places_in_use())
-    check_result_place(output, overwrite=overwrite)
-    if _is_of_xarray(source):
+    threshold = model._threshold_for(names, outlier_rate, outlier_threshold)
+    folders = (partition_by,) if isinstance(partition_by, str) else tuple(partition_by)
+    options = Options(compression, row_group_rows, folders, prefix)
+    name = os.fspath(output)
+    check_apart(name, InUse("the rows", find_places(source)), *model._places_in_use())
+    replaces = overwrite or if_exists == "replace"
+    check_output_place(name, overwrite=True)
+    exists = output_exists(name, is_folder=True)
+    if exists and if_exists == "skip" and not overwrite:
+        return Written(name, skipped=True)
+    if type(source).__module__.startswith("xarray."):
         raise InputError(
             "source is of xarray: model.predict(source) gives a DataArray on its grid, which writes itself, "
             ".to_zarr(...)"
         )
-    rows = model._open(source, columns=columns)
-    if not isinstance(rows, RandomAccessRows) or rows.n_rows is None:
-        raise InputError("source is a Dask collection: model.predict(source) gives a lazy Dask array to write")
-    function = model._predictor(kind, rows)
-    n_columns = function.count_columns(parameters)
-    named = name_store(output, _COLUMN[kind], rows.n_rows, n_columns, function.dtype, function.of)
-    ranges = named.ranges(rows.ranges)
-    with write_atomically(named) as store:
-        store.create(rows.ranges)
-        n_written: int = run_pass(rows.repartition(ranges), _Write(function, store), parameters)
-    return n_written
+    rows = model._open(source, columns=columns, keep=keep, where=where)
+    scorer = Scorer(names, model.missing, rows.provenance, model._clusters(), threshold, float_type)
+    target = open_output(name, scorer.columns(parameters.n_components), rows.kept, options)
+    job = None if rows.in_memory else _fingerprint(rows, parameters, scorer, target)
+    target = replace(target, job=job or "")
+    if exists and not replaces:
+        if job is None or target.find_job() != job:
+            raise exists_error(name)
+        clear_staging(name)
+        return Written(name, skipped=True)
+    if rows.n_rows is None and target.needs_lengths:
+        rows = count_rows(rows)
+    tasks = rows.tasks_with_rows()
+    with stage_output(name, job, overwrite=replaces) as staging:
+        staged = replace(target, path=staging.data)
+        if not staging.resumes:
+            staged.create(rows.n_rows, rows.task_rows(tasks[0]) or 0)
+            staging.begin(job or "")
+        numbered = rows.n_rows is not None
+        function = _Write(scorer, staged, staging, numbered)
+        done = {start: Counts(**said) for start, said in staging.done.items()}
+        left = [number for number in tasks if function.name_part(rows.task_start(number)) not in done]
+        if left:
+            done |= run_pass(rows.some_tasks(left), function, parameters).of_part
+        staged.complete([(start, counts.n_rows) for start, counts in sorted(done.items())])
+    total = sum(done.values(), Counts())
+    n_outliers = total.n_outliers if "outlier" in names else None
+    return Written(name, total.n_rows, total.n_missing, n_outliers, len(done), len(staging.done))
+
+
+def _fingerprint(rows: Rows, parameters: MixtureParameters, scorer: Scorer, target: ScoreOutput) -> str:
+    """Return what tells one output from others, to the last byte."""
+    import pyarrow
+    import zarr
+
+    said = {
+        "rows": rows.fingerprint(),
+        "kept": None if rows.kept is None else [str(field) for field in rows.kept.names],
+        "scores": [*scorer.write, scorer.missing, scorer.clusters, scorer.threshold, scorer.float_type],
+        "options": asdict(target.options),
+        "output": type(target).__name__,
+        "versions": [__version__, pyarrow.__version__, zarr.__version__],
+    }
+    arrays = (parameters.weights, parameters.means, parameters.covariances, parameters.precisions_cholesky)
+    return digest([json.dumps(said, sort_keys=True), *(array.tobytes() for array in arrays)])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Hashable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,6 +13,7 @@ import numpy.typing as npt
 from streamgmm.exceptions import RowsError
 from streamgmm.sources.base import Block, RandomAccessRows, check_two_dimensional
 from streamgmm.sources.chunking import MEMORY_TASK_BYTES, limit_task_bytes, partition_rows
+from streamgmm.sources.kept import KeptTable, TableLayout, without_views
 from streamgmm.sources.schema import Chosen, ColumnRequest, FeatureSchema
 
 if TYPE_CHECKING:
@@ -25,15 +26,20 @@ _INDEX_NAMES = ("__index_level_0__", "__null_dask_index__")
 class ArrowRows(RandomAccessRows):
     """The rows of a pyarrow Table."""
 
+    _kept_table: pa.Table | None = None
+
     def __init__(self, table: pa.Table, request: ColumnRequest, *, memory_limit: int | None = None) -> None:
         self.description = "the table X"
         names = table.schema.names
         index = index_columns(table.schema)
         chosen = request.choose(names, self.description, [name for name in names if name not in index])
-        types = {name: [(self.description, table.schema.field(name).type)] for name in chosen.all}
+        types = {name: [(self.description, table.schema.field(name).type)] for name in chosen.numbers}
         layout = ArrowLayout.of_types(types, chosen, self.description, (table.column(c) for c in chosen.features))
         check_two_dimensional((table.num_rows, layout.n_features), self.description)
-        self.table = table.select(list(chosen.all)).replace_schema_metadata(None)
+        self.table = table.select(list(chosen.numbers)).replace_schema_metadata(None)
+        if chosen.kept:
+            self._kept_table = table.select(list(chosen.kept)).replace_schema_metadata(None)
+            self.kept = TableLayout(without_views(self._kept_table.slice(0, 0)).schema)
         self._layout, self.schema = layout, layout.schema
         self.n_rows, self.n_features = table.num_rows, layout.n_features
         self.dtype, self.feature_names, self.in_memory = layout.dtype, layout.feature_names, True
@@ -43,7 +49,11 @@ class ArrowRows(RandomAccessRows):
         self.piece_bytes = target
 
     def read(self, start: int, stop: int) -> Iterator[Block]:
-        yield self._layout.block(self.table.slice(start, stop - start), start)
+        block = self._layout.block(self.table.slice(start, stop - start), start)
+        if self._kept_table is None:
+            yield block
+        else:
+            yield replace(block, kept=KeptTable(without_views(self._kept_table.slice(start, stop - start))))
 
 
 def as_table(source: Any) -> pa.Table:

@@ -5,13 +5,14 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from copy import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
 
 from streamgmm.exceptions import MissingValuesError, RowsError
+from streamgmm.sources.kept import Kept, KeptLayout
 from streamgmm.sources.schema import FeatureSchema
 from streamgmm.storage.fingerprint import digest
 
@@ -34,18 +35,23 @@ class Block:
     start : int
         Index of the first row in the whole data; where the lengths of the parts of the data are not known, the number
         of the part times 2^40, plus the row's place in it.
+    kept : Kept, or None
+        What goes with the rows, where the source was opened to keep something.
     """
 
     x: npt.NDArray[Any]
     sample_weight: npt.NDArray[Any] | None
     start: int
+    kept: Kept | None = None
 
     def pieces(self, n_rows: int) -> Iterator[Block]:
         """Give the rows so many at a time; a block without rows as it is."""
         for start in range(0, max(len(self.x), 1), n_rows):
             rows = slice(start, start + n_rows)
             weight = None if self.sample_weight is None else self.sample_weight[rows]
-            yield Block(self.x[rows], weight, self.start + start)
+            x = self.x[rows]
+            kept = None if self.kept is None else self.kept.slice(start, len(x))
+            yield Block(x, weight, self.start + start, kept)
 
     def __sizeof__(self) -> int:
         # By which Dask weighs what its workers keep, and what it would cost to move it.
@@ -118,6 +124,8 @@ class Rows(ABC):
         Bytes that a process may use for rows.
     schema : FeatureSchema
         The columns of a table that are features and weights.
+    kept : KeptLayout, or None
+        What goes with the rows of each block.
     """
 
     description: str
@@ -129,6 +137,7 @@ class Rows(ABC):
     piece_bytes: int
     memory_limit: int | None = None
     schema: FeatureSchema = FeatureSchema()
+    kept: KeptLayout | None = None
 
     @property
     def provenance(self) -> Provenance:
@@ -141,8 +150,16 @@ class Rows(ABC):
         """Into how many tasks the rows are cut; this comes from the data and the memory limit alone."""
 
     @abstractmethod
-    def one_task(self, number: int) -> Rows:
-        """Return the rows of one of the `tasks_with_rows`, as a source of their own."""
+    def some_tasks(self, numbers: Sequence[int]) -> Rows:
+        """Return the rows of some of the `tasks_with_rows`, one or more, as a source of their own."""
+
+    @abstractmethod
+    def task_start(self, number: int) -> int:
+        """Return the index of a task's first row, as `Block` has it."""
+
+    @abstractmethod
+    def task_rows(self, number: int) -> int | None:
+        """Return the number of a task's rows; None where only reading can tell."""
 
     def blocks(self, number: int) -> Iterator[Block]:
         """Read the rows of one task with their weights, here and now."""
@@ -206,8 +223,14 @@ class RandomAccessRows(Rows):
         other.ranges = ranges
         return other
 
-    def one_task(self, number: int) -> Self:
-        return self.repartition((self.ranges[number],))
+    def some_tasks(self, numbers: Sequence[int]) -> Self:
+        return self.repartition(tuple(self.ranges[number] for number in numbers))
+
+    def task_start(self, number: int) -> int:
+        return self.ranges[number].start
+
+    def task_rows(self, number: int) -> int:
+        return self.ranges[number].stop - self.ranges[number].start
 
     def _partition_digest(self) -> str:
         return digest(f"{part.start} {part.stop}" for part in self.ranges)
@@ -236,7 +259,7 @@ def attach_weights(blocks: Iterable[Block], start: int, sample_weight: npt.NDArr
             yield block
         else:
             first = block.start - start
-            yield Block(block.x, sample_weight[first : first + len(block.x)], block.start)
+            yield replace(block, sample_weight=sample_weight[first : first + len(block.x)])
 
 
 def check_dtype(dtype: np.dtype[Any], what: str) -> None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from copy import copy
 from dataclasses import dataclass
 from itertools import accumulate
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -175,18 +176,37 @@ class DaskRows(Rows):
         other.reader = reader
         return other
 
-    def one_task(self, number: int) -> DaskRows:
+    def some_tasks(self, numbers: Sequence[int]) -> Self:
         other = copy(self)
-        other.array = self.array.blocks[number]
-        other.chunks = (self.chunks[number],)
-        other.n_rows = self.chunks[number].n_rows
+        other.array = self.array.blocks[list(numbers)]
+        other.chunks = tuple(self.chunks[number] for number in numbers)
+        lengths = [chunk.n_rows for chunk in other.chunks]
+        known = [length for length in lengths if length is not None]
+        other.n_rows = sum(known) if len(known) == len(lengths) else None
         if self.sample_weight is not None:
-            other.sample_weight = self.sample_weight.blocks[number]
+            other.sample_weight = self.sample_weight.blocks[list(numbers)]
+        return other
+
+    def task_start(self, number: int) -> int:
+        return self.chunks[number].start
+
+    def task_rows(self, number: int) -> int | None:
+        return self.chunks[number].n_rows
+
+    def with_lengths(self, lengths: Sequence[int]) -> Self:
+        """Return the same rows where it has been counted how many each chunk has."""
+        other = copy(self)
+        starts = accumulate((0, *lengths[:-1]))
+        other.chunks = tuple(
+            Chunk(chunk.number, start, length)
+            for chunk, start, length in zip(self.chunks, starts, lengths, strict=True)
+        )
+        other.n_rows = sum(lengths)
         return other
 
     def tasks_with_rows(self) -> list[int]:
-        # A length that is not known is no number, and so not zero.
-        return [number for number, length in enumerate(self.array.chunks[0]) if length != 0]
+        # A length that is not known may be any.
+        return [number for number, chunk in enumerate(self.chunks) if chunk.n_rows != 0]
 
     def _partition_digest(self) -> str:
         return digest(map(str, self.array.chunks[0]))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,7 +12,9 @@ from streamgmm.exceptions import RowsError
 from streamgmm.sources.base import Block
 from streamgmm.sources.checking import as_chunk_weights
 from streamgmm.sources.dask_arrays import Chunk, DaskRows
+from streamgmm.sources.kept import KeptTable
 from streamgmm.sources.pandas_frames import (
+    KeptColumns,
     column_values,
     find_common_dtype,
     frame_values,
@@ -36,14 +38,16 @@ def open_dataframe(
     if frame.ndim != 2:
         raise RowsError(f"X is a Dask {type(frame).__name__}, one column: give a DataFrame, X.to_frame()")
     names = list(frame.columns)
-    chosen = request.choose(names, what)
-    needed, weight_column = list(chosen.all), chosen.weight
+    chosen = request.choose(names, what, index=[frame.index.name])
+    weight_column = chosen.weight
+    kept = None
+    if chosen.kept:
+        # Dask says what types the columns have; its partitions are held to that.
+        kept = KeptColumns.of(frame._meta_nonempty, chosen.kept, what)
     dtype = find_common_dtype({c: numpy_dtype_of_pandas(frame.dtypes[c]) for c in chosen.features}, what)
     if weight_column is not None:
         find_common_dtype({weight_column: numpy_dtype_of_pandas(frame.dtypes[weight_column])}, what)
-    if set(needed) != set(names) and not _unsure(frame):
-        # Dask then reads no other columns.
-        frame = frame[needed]
+    frame = narrow_frame(frame, chosen.all)
     # The partitions themselves, which the tasks look at: Dask's own conversion stacks columns as they come.
     array = frame.map_partitions(
         as_it_is, meta=np.empty((0, len(chosen.features)), dtype=dtype), enforce_metadata=False
@@ -57,10 +61,18 @@ def open_dataframe(
         feature_names=chosen.features,
         sample_weight=None if weight_column is not None else sample_weight,
         memory_limit=memory_limit,
-        reader=PartitionReader(what, chosen),
+        reader=PartitionReader(what, chosen, kept),
     )
     rows.schema = FeatureSchema(chosen.features, chosen.weight)
+    rows.kept = None if kept is None else kept.layout
     return rows
+
+
+def narrow_frame(frame: dd.DataFrame, columns: Sequence[Any]) -> dd.DataFrame:
+    """Return a DataFrame of which Dask need read no other columns, where that is sure to change nothing else."""
+    names = list(frame.columns)
+    needed = [name for name in columns if name in names]
+    return frame[needed] if set(needed) != set(names) and not _unsure(frame) else frame
 
 
 def as_it_is(partition: Any) -> Any:
@@ -103,16 +115,18 @@ class PartitionReader:
     ----------
     description : str
     chosen : Chosen
+    kept : KeptColumns, or None
     """
 
     description: str
     chosen: Chosen
+    kept: KeptColumns | None = None
 
     def block(self, columns: list[Any], sample_weight: tuple[Any, ...], chunk: Chunk) -> Block:
         (partition,) = columns
         where = f"partition {chunk.number} of {self.description}"
         features, weight_column = list(self.chosen.features), self.chosen.weight
-        needed = self.chosen.all
+        needed = self.chosen.numbers
         if not hasattr(partition, "columns") or not hasattr(partition, "dtypes"):
             raise RowsError(
                 f"{where} is a {type(partition).__module__}.{type(partition).__qualname__}; expected a DataFrame with "
@@ -122,7 +136,8 @@ class PartitionReader:
             # Often made without columns, or without their dtypes.
             of_column = () if weight_column is None else (np.empty(0),)
             empty = [as_chunk_weights(one, where, n_rows=0) for one in sample_weight or of_column]
-            return Block(np.empty((0, len(features))), empty[0] if empty else None, chunk.start)
+            kept = None if self.kept is None else KeptTable(self.kept.layout.schema.empty_table())
+            return Block(np.empty((0, len(features))), empty[0] if empty else None, chunk.start, kept)
         check_once(list(partition.columns), needed, where)
         dtypes = {column: get_column_dtype(partition[column], column, where) for column in needed}
         x = frame_values(partition[features], find_common_dtype({column: dtypes[column] for column in features}, where))
@@ -130,4 +145,11 @@ class PartitionReader:
             find_common_dtype({weight_column: dtypes[weight_column]}, where)
             sample_weight = (column_values(partition[weight_column], np.dtype(np.float64)),)
         weights = [as_chunk_weights(one, where, n_rows=len(x)) for one in sample_weight]
-        return Block(x, weights[0] if weights else None, chunk.start)
+        return Block(x, weights[0] if weights else None, chunk.start, self._keep(partition, where))
+
+    def _keep(self, partition: Any, where: str) -> KeptTable | None:
+        if self.kept is None:
+            return None
+        names = [name for name in self.kept.names if name != partition.index.name]
+        check_once(list(partition.columns), names, where)
+        return replace(self.kept, what=where).take(partition)

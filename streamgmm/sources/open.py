@@ -79,6 +79,8 @@ def open_rows(
     *,
     sample_weight: Any = None,
     columns: Sequence[Hashable] | None = None,
+    keep: Sequence[Hashable] | str = (),
+    where: str | None = None,
     fitted: FeatureSchema | None = None,
     memory_limit: int | None = None,
 ) -> Rows:
@@ -92,6 +94,10 @@ def open_rows(
         Weights of the rows, or the name of the column that holds them.
     columns : sequence of hashable, optional
         The features of a table.
+    keep : sequence of hashable, or "all"
+        Columns that go with the rows as they are stored: of a table, or arrays of the same group.
+    where : str, optional
+        Which rows of Parquet files are meant; see `streamgmm.sources.where`.
     fitted : FeatureSchema, optional
         What a model was fitted to: a table's features are taken by its names where `columns` is not given. It is
         nothing to what has no named columns.
@@ -110,7 +116,7 @@ def open_rows(
     elif is_paths(source):
         source = [normalize_path(path) for path in source]
     source, sample_weight = unwrap(source), unwrap(sample_weight, what="sample_weight", n_dimensions=1)
-    request = ColumnRequest.of(columns, sample_weight if isinstance(sample_weight, str) else None, fitted)
+    request = ColumnRequest.of(columns, sample_weight if isinstance(sample_weight, str) else None, fitted, keep, where)
     rows = _opened(source, request, None if isinstance(sample_weight, str) else sample_weight, memory_limit)
     rows.memory_limit = memory_limit
     return rows
@@ -118,11 +124,14 @@ def open_rows(
 
 def _opened(source: Any, request: ColumnRequest, weights: Any, memory_limit: int | None) -> Rows:
     kind = detect_kind(source)
+    if request.where is not None and not (isinstance(source, str) or kind == "pyarrow.dataset" or is_paths(source)):
+        raise _no_filter(f"a {type(source).__module__.partition('.')[0]} {type(source).__name__}")
     if kind == "dask.array":
         from streamgmm.sources.dask_arrays import DaskRows
         from streamgmm.sources.dask_stores import see_stores
 
         _no_columns(request, "a Dask array")
+        _nothing_to_keep(request, "a Dask array")
         return see_stores(DaskRows(source, sample_weight=weights, memory_limit=memory_limit))
     if kind == "dask.dataframe":
         from streamgmm.sources.dask_frames import open_dataframe
@@ -164,12 +173,14 @@ def _random_access(source: Any, kind: str, request: ColumnRequest, memory_limit:
     if kind == "zarr":
         from streamgmm.sources.zarr_arrays import ZarrRows
 
-        return ZarrRows(source, description=f"the Zarr array {source.path or source.store}", memory_limit=memory_limit)
+        name = f"the Zarr array {source.path or source.store}"
+        return ZarrRows(source, description=name, keep=_names(request), memory_limit=memory_limit)
     if kind == "zarr group":
         from streamgmm.sources.zarr_arrays import open_group
 
-        return open_group(source, memory_limit=memory_limit)
+        return open_group(source, keep=_names(request), memory_limit=memory_limit)
     if isinstance(source, np.ndarray):
+        _nothing_to_keep(request, "an array")
         from streamgmm.sources.numpy_arrays import ArrayRows
 
         return ArrayRows(fill_masked(source), memory_limit=memory_limit)
@@ -183,7 +194,10 @@ def _open_path(path: str, request: ColumnRequest, memory_limit: int | None) -> R
 
         return ParquetRows(path, request, memory_limit=memory_limit)
     _no_columns(request, path)
+    if request.where is not None:
+        raise _no_filter(path)
     if kind == "npy":
+        _nothing_to_keep(request, path)
         if "://" in path:
             from streamgmm.sources.npy_files import RemoteNpyRows
 
@@ -193,7 +207,7 @@ def _open_path(path: str, request: ColumnRequest, memory_limit: int | None) -> R
         return NpyRows(path, memory_limit=memory_limit)
     from streamgmm.sources.zarr_arrays import open_zarr
 
-    return open_zarr(path, memory_limit=memory_limit)
+    return open_zarr(path, keep=_names(request), memory_limit=memory_limit)
 
 
 def _no_columns(request: ColumnRequest, what: str) -> None:
@@ -201,3 +215,16 @@ def _no_columns(request: ColumnRequest, what: str) -> None:
         raise RowsError(f"columns= is for tables; {what} has no named columns")
     if request.weight is not None:
         raise RowsError(f"sample_weight={request.weight!r} names a column; {what} has none: give an array")
+
+
+def _nothing_to_keep(request: ColumnRequest, what: str) -> None:
+    if request.keep:
+        raise RowsError(f"keep= is for tables, and for arrays of a Zarr group; {what} has nothing that goes with rows")
+
+
+def _names(request: ColumnRequest) -> Sequence[str] | str:
+    return request.keep if isinstance(request.keep, str) else [str(name) for name in request.keep]
+
+
+def _no_filter(what: str) -> RowsError:
+    return RowsError(f"where= is for Parquet files, of which it saves reading; {what} is none: select its rows before")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from streamgmm.exceptions import RowsError
 from streamgmm.sources.arrow_tables import not_numeric, numbers_of, numeric_dtype
 from streamgmm.sources.base import Block, RandomAccessRows, check_dtype, check_two_dimensional
 from streamgmm.sources.chunking import MEMORY_TASK_BYTES, limit_task_bytes, partition_rows
+from streamgmm.sources.kept import KeptTable, TableLayout
 from streamgmm.sources.schema import ColumnRequest, FeatureSchema
 
 if TYPE_CHECKING:
@@ -46,9 +48,11 @@ def find_common_dtype(dtypes: Mapping[Any, np.dtype[Any]], what: str) -> np.dtyp
 class PandasRows(RandomAccessRows):
     """The rows of a pandas DataFrame."""
 
+    _kept_columns: KeptColumns | None = None
+
     def __init__(self, frame: pd.DataFrame, request: ColumnRequest, *, memory_limit: int | None = None) -> None:
         self.description = "the DataFrame X"
-        chosen = request.choose(list(frame.columns), self.description)
+        chosen = request.choose(list(frame.columns), self.description, index=frame.index.names)
         check_two_dimensional((len(frame), len(chosen.features)), self.description)
         dtypes = {name: get_column_dtype(frame[name], name, self.description) for name in chosen.features}
         self.dtype = find_common_dtype(dtypes, self.description)
@@ -57,6 +61,10 @@ class PandasRows(RandomAccessRows):
         self.schema = FeatureSchema(chosen.features, chosen.weight)
         self.feature_names = chosen.features
         self.in_memory = True
+        if chosen.kept:
+            self._kept_columns = KeptColumns.of(frame, chosen.kept, self.description)
+            self.kept = self._kept_columns.layout
+            self._kept_frame = frame
         if chosen.weight is not None:
             weights = frame[chosen.weight]
             find_common_dtype(
@@ -69,7 +77,71 @@ class PandasRows(RandomAccessRows):
         self.piece_bytes = target
 
     def read(self, start: int, stop: int) -> Iterator[Block]:
-        yield Block(frame_values(self.frame.iloc[start:stop], self.dtype), None, start)
+        kept = None if self._kept_columns is None else self._kept_columns.take(self._kept_frame.iloc[start:stop])
+        yield Block(frame_values(self.frame.iloc[start:stop], self.dtype), None, start, kept)
+
+
+@dataclass(frozen=True)
+class KeptColumns:
+    """Columns of frames, and names of their index, that go with the rows.
+
+    Attributes
+    ----------
+    names : tuple of hashable
+    layout : TableLayout
+    what : str
+        The frame, as errors name it.
+    """
+
+    names: tuple[Hashable, ...]
+    layout: TableLayout
+    what: str
+
+    @classmethod
+    def of(cls, frame: pd.DataFrame, names: tuple[Hashable, ...], what: str) -> KeptColumns:
+        """Say what types the columns have in a table.
+
+        Raises
+        ------
+        RowsError
+            If Arrow has no type for one.
+        """
+        import pyarrow as pa
+
+        types = {}
+        for name in names:
+            try:
+                found = pa.array(_values_of(frame, name), from_pandas=True).type
+            except (pa.ArrowException, TypeError) as error:
+                raise RowsError(
+                    f"keep: column {name!r} of {what} can't be a column of an Arrow table: {error}"
+                ) from error
+            unknown = pa.types.is_dictionary(found) and pa.types.is_null(found.value_type)
+            # Categories that Dask does not know before it computes are texts, nearly always.
+            types[str(name)] = pa.string() if unknown else found
+        return cls(names, TableLayout(pa.schema(list(types.items()))), what)
+
+    def take(self, frame: pd.DataFrame) -> KeptTable:
+        """Return the columns of some rows."""
+        import pyarrow as pa
+
+        arrays = []
+        for name, of_table in zip(self.names, self.layout.schema, strict=True):
+            try:
+                values = _values_of(frame, name)
+                if hasattr(values.dtype, "categories") and not pa.types.is_dictionary(of_table.type):
+                    values = values.astype(object)
+                arrays.append(pa.array(values, type=of_table.type, from_pandas=True))
+            except (pa.ArrowException, TypeError) as error:
+                raise RowsError(
+                    f"keep: column {name!r} of {self.what} has values that are not {of_table.type}: {error}"
+                ) from error
+        return KeptTable(pa.table(arrays, schema=self.layout.schema))
+
+
+def _values_of(frame: pd.DataFrame, name: Hashable) -> Any:
+    """Return the values of a column, or of a level of the index."""
+    return frame[name] if name in frame.columns else frame.index.get_level_values(name)
 
 
 def frame_values(frame: pd.DataFrame, dtype: np.dtype[Any]) -> npt.NDArray[Any]:

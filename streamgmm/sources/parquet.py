@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from itertools import accumulate, islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -14,8 +15,10 @@ from streamgmm.exceptions import RowsError
 from streamgmm.sources.arrow_tables import ArrowLayout, numbers_of, plain_values
 from streamgmm.sources.base import Block, RandomAccessRows, RowRange
 from streamgmm.sources.chunking import COPIES, PIECE_BYTES, check_piece, choose_task_bytes, fits, limit_task_bytes
+from streamgmm.sources.kept import KeptLayout, KeptTable, TableLayout
 from streamgmm.sources.parquet_columns import Columns, Value
 from streamgmm.sources.parquet_files import dataset_files, find_files, list_files
+from streamgmm.sources.parquet_filter import BoundFilter, count_groups
 from streamgmm.sources.prefetch import prefetch
 from streamgmm.sources.schema import ColumnRequest
 from streamgmm.storage.fingerprint import digest, digest_of_files
@@ -35,13 +38,30 @@ _BUFFER_BYTES = 2**20
 
 @dataclass(frozen=True)
 class RowGroup:
-    """One row group of one file, and the values of that file's partition keys."""
+    """One row group of one file.
+
+    Attributes
+    ----------
+    path : str
+    index : int
+    n_rows : int
+        Rows that are meant.
+    n_bytes : int
+    keys : tuple of (str, number)
+        The partition keys of its file that are read as numbers.
+    key_values : mapping
+        Those that are kept, or that rows are left out by.
+    where : BoundFilter, or None
+        By what rows are left out; None where all are meant.
+    """
 
     path: str
     index: int
     n_rows: int
     n_bytes: int
     keys: tuple[tuple[str, Value], ...]
+    key_values: Mapping[str, Any]
+    where: BoundFilter | None = None
 
 
 class ParquetRows(RandomAccessRows):
@@ -87,31 +107,54 @@ class ParquetRows(RandomAccessRows):
         columns = self._policy.call(planned, self.description)
         self._policy = ReadPolicy.of(columns.footers[0].file.url)
         self._casts = columns.declared
-        self._groups = [
-            RowGroup(footer.file.url, *of_group, keys)
-            for footer, keys in zip(columns.footers, columns.keys, strict=True)
-            for of_group in footer.row_groups
-        ]
+        self._where = request.where
+        self._batch_rows = _BATCH_ROWS
+        self._groups = self._find_groups(columns)
         self._starts = [0, *accumulate(group.n_rows for group in self._groups)]
         self.n_rows = self._starts[-1]
         if self.n_rows == 0:
-            raise RowsError(f"{self.description} has no rows")
+            which = "" if request.where is None else f" for which where={request.where.text!r} is true"
+            raise RowsError(f"{self.description} has no rows{which}")
         self._batch_rows = min(_BATCH_ROWS, self.n_rows)
         names = columns.chosen.features
-        lists = (table.column(names[0]) for group in self._groups for table in self._tables(group, names))
+        lists = (table.column(names[0]) for group in self._groups for table, _ in self._tables(group, names))
         self._layout = ArrowLayout.of_types(columns.types, columns.chosen, self.description, lists)
         self.schema, self.n_features = self._layout.schema, self._layout.n_features
         self.dtype, self.feature_names = self._layout.dtype, self._layout.feature_names
         self.in_memory = False
+        if len(columns.kept):
+            self.kept = TableLayout(columns.kept)
         self.ranges = self._cut(memory_limit)
+
+    def _find_groups(self, columns: Columns) -> list[RowGroup]:
+        """Return the row groups with the rows that are meant; these are counted where no footer says how many."""
+        where = None if self._where is None else BoundFilter.of(self._where, columns.filtered_by)
+        groups = []
+        for footer, keys, values in zip(columns.footers, columns.keys, columns.key_values, strict=True):
+            possible, by_keys = None, None if where is None else where.holds_for(values)
+            if where is not None and by_keys is None:
+                possible = self._policy.call(partial(where.possible_groups, footer, values), footer.file.url)
+            for index, n_rows, n_bytes in footer.row_groups:
+                if by_keys is not False and (possible is None or index in possible):
+                    left = where if by_keys is None else None
+                    groups.append(RowGroup(footer.file.url, index, n_rows, n_bytes, keys, values, left))
+        counted = count_groups(groups, self._count)
+        return [replace(group, n_rows=n) for group, n in zip(groups, counted, strict=True) if n or where is None]
+
+    def _count(self, group: RowGroup) -> int:
+        if group.where is None:
+            return group.n_rows
+        return sum(table.num_rows for table, _ in self._tables(group, group.where.schema.names, None, as_numbers=False))
 
     def _cut(self, memory_limit: int | None) -> tuple[RowRange, ...]:
         """Cut into tasks of whole row groups, as many as fit; a batch of rows is all that must be in memory."""
         row_bytes = self.dtype.itemsize * self.n_features
         target_bytes = choose_task_bytes(self._starts[-1] * row_bytes, memory_limit)
-        wanted = limit_task_bytes(PIECE_BYTES, memory_limit) // row_bytes
+        # What goes with the rows is held with them; how much that is once decoded, Parquet does not say.
+        kept_bytes = 0 if self.kept is None else max(-(-g.n_bytes // g.n_rows) for g in self._groups if g.n_rows)
+        wanted = limit_task_bytes(PIECE_BYTES, memory_limit) // (row_bytes + kept_bytes)
         self._batch_rows = max(1, min(_BATCH_ROWS, wanted, self._starts[-1]))
-        piece_bytes = self._batch_rows * row_bytes
+        piece_bytes = self._batch_rows * (row_bytes + kept_bytes)
         check_piece(piece_bytes, memory_limit, self.description)
         self._ahead = self._policy.remote and fits(2 * piece_bytes, memory_limit)
         encoded = max(group.n_bytes for group in self._groups) if self._policy.remote else 0
@@ -129,9 +172,9 @@ class ParquetRows(RandomAccessRows):
         return digest_of_files(list(dict.fromkeys(group.path for group in self._groups)))
 
     def _content_digest(self) -> str:
-        return digest(
-            [super()._content_digest(), *self._layout.chosen.features, f"weights: {self._layout.chosen.weight}"]
-        )
+        where = [] if self._where is None else [f"where: {self._where.text}"]
+        chosen = self._layout.chosen
+        return digest([super()._content_digest(), *chosen.features, f"weights: {chosen.weight}", *where])
 
     def read(self, start: int, stop: int) -> Iterator[Block]:
         pieces = self._pieces(start, stop)
@@ -143,53 +186,91 @@ class ParquetRows(RandomAccessRows):
             if group_start >= stop:
                 break
             at = group_start
-            for table in self._tables(group, self._layout.chosen.all):
+            for table, kept in self._tables(group, self._layout.chosen.numbers, self.kept):
                 low, high = max(start, at), min(stop, at + table.num_rows)
                 if low < high:
-                    yield self._layout.block(table.slice(low - at, high - low), low)
+                    block = self._layout.block(table.slice(low - at, high - low), low)
+                    yield block if kept is None else replace(block, kept=kept.slice(low - at, high - low))
                 at += table.num_rows
                 if at >= stop:
                     break
 
-    def _tables(self, group: RowGroup, names: Sequence[str]) -> Iterator[pa.Table]:
+    def _tables(
+        self, group: RowGroup, names: Sequence[str], kept: KeptLayout | None = None, *, as_numbers: bool = True
+    ) -> Iterator[tuple[pa.Table, KeptTable | None]]:
         """Decode a row group, some rows at a time; after a failure that may pass, go on with the rows that follow."""
         n_given = 0
         try:
             for attempt in self._policy.retries.attempting(self._policy.may_pass):
                 with attempt:
-                    for table in islice(self._decoded(group, names), n_given, None):
+                    for tables in islice(self._decoded(group, names, kept, as_numbers), n_given, None):
                         n_given += 1
-                        yield table
+                        yield tables
         except Exception as error:
             raise self._policy.error(error, f"{group.path}: row group {group.index}") from error
 
-    def _decoded(self, group: RowGroup, names: Sequence[str]) -> Iterator[pa.Table]:
+    def _decoded(
+        self, group: RowGroup, names: Sequence[str], kept: KeptLayout | None, as_numbers: bool
+    ) -> Iterator[tuple[pa.Table, KeptTable | None]]:
         import pyarrow as pa
         import pyarrow.parquet as pq
 
-        keys = dict(group.keys)
         # From a file here, a megabyte of each column at a time; from elsewhere a row group's columns as a whole, which
         # takes fewer requests.
         options = {} if self._policy.remote else {"buffer_size": _BUFFER_BYTES, "pre_buffer": False}
         filesystem, place = get_filesystem(group.path)
         with filesystem.open(place, "rb") as file, pq.ParquetFile(file, **options) as parquet:
             of_file = set(parquet.schema_arrow.names)
-            stored = [name for name in names if name in of_file]
+            filtered_by = () if group.where is None else group.where.schema.names
+            wanted = dict.fromkeys((*names, *(() if kept is None else kept.names), *filtered_by))
+            stored = [name for name in wanted if name in of_file]
             batches = parquet.iter_batches(
                 self._batch_rows, row_groups=[group.index], columns=stored, use_threads=False
             )
             for batch in batches:
-                columns = {}
-                for name in names:
-                    column = pa.chunked_array([batch.column(name)]) if name in of_file else None
-                    if name in keys:
-                        column = _of_key(name, keys[name], column, batch.num_rows, group.path)
-                    elif column is None:
-                        column = pa.chunked_array([pa.nulls(batch.num_rows)])
-                    if self._casts is not None and name not in keys:
-                        column = column.cast(plain_values(self._casts.field(name).type))
-                    columns[name] = column
-                yield pa.table(columns)
+                numbers = pa.table(self._numbers_of(batch, group, names if as_numbers else ()))
+                beside = None if kept is None else _as_stored(batch, group, kept.as_schema())
+                if group.where is not None:
+                    columns = _as_stored(batch, group, group.where.schema)
+                    numbers, *others = group.where.split(
+                        columns, numbers if as_numbers else columns, *([] if beside is None else [beside])
+                    )
+                    beside = others[0] if others else None
+                yield numbers, None if beside is None else KeptTable(beside)
+
+    def _numbers_of(self, batch: pa.RecordBatch, group: RowGroup, names: Sequence[str]) -> dict[str, pa.ChunkedArray]:
+        import pyarrow as pa
+
+        keys = dict(group.keys)
+        columns = {}
+        for name in names:
+            column = pa.chunked_array([batch.column(name)]) if name in batch.schema.names else None
+            if name in keys:
+                column = _of_key(name, keys[name], column, batch.num_rows, group.path)
+            elif column is None:
+                column = pa.chunked_array([pa.nulls(batch.num_rows)])
+            if self._casts is not None and name not in keys:
+                column = column.cast(plain_values(self._casts.field(name).type))
+            columns[name] = column
+        return columns
+
+
+def _as_stored(batch: pa.RecordBatch, group: RowGroup, schema: pa.Schema) -> pa.Table:
+    """Return columns of a batch, and partition keys, as they are stored, in the types that all files can have."""
+    import pyarrow as pa
+
+    columns = []
+    for one in schema:
+        if one.name in batch.schema.names:
+            column = batch.column(one.name)
+            try:
+                columns.append(column if column.type == one.type else column.cast(one.type))
+            except pa.ArrowException as error:
+                raise RowsError(f"{group.path}: column {one.name!r} can't become {one.type}: {error}") from error
+        else:
+            value = pa.scalar(group.key_values.get(one.name), one.type)
+            columns.append(pa.repeat(value, batch.num_rows))
+    return pa.table(columns, schema=schema)
 
 
 def _of_key(name: str, value: Value, stored: pa.ChunkedArray | None, n_rows: int, path: str) -> pa.ChunkedArray:

@@ -5,14 +5,15 @@ from __future__ import annotations
 import re
 import warnings
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from streamgmm.exceptions import RowsError, RowsWarning
-from streamgmm.sources.arrow_tables import index_columns
+from streamgmm.sources.arrow_tables import index_columns, plain_values
 from streamgmm.sources.parquet_files import FoundFiles, StoredFile
+from streamgmm.sources.parquet_filter import prune_files
 from streamgmm.sources.schema import Chosen, ColumnRequest
 
 if TYPE_CHECKING:
@@ -66,7 +67,13 @@ class Columns:
     types : dict of list of tuple
         For each column its types, and a file of each type.
     keys : tuple of tuple
-        For each file the values of those partition keys that are read.
+        For each file the values of those partition keys that are read as numbers.
+    kept : pyarrow.Schema
+        The columns that go with the rows.
+    filtered_by : pyarrow.Schema
+        The columns by which rows are left out.
+    key_values : tuple of dict
+        For each file the values of the partition keys among those two.
     footers : tuple of Footer
         Of the files, in the order of the rows.
     declared : pyarrow.Schema, or None
@@ -77,6 +84,9 @@ class Columns:
     types: dict[str, list[tuple[str, pa.DataType]]]
     keys: tuple[tuple[tuple[str, Value], ...], ...]
     footers: tuple[Footer, ...]
+    kept: pa.Schema
+    filtered_by: pa.Schema
+    key_values: tuple[dict[str, Any], ...]
     declared: pa.Schema | None = None
 
     @classmethod
@@ -88,6 +98,9 @@ class Columns:
         RowsError
             If a file can't be read, or a column is not there, or not numeric.
         """
+        key_types = _types_of_keys(found.files, declared)
+        if request.where is not None:
+            found = prune_files(found, request.where, key_types, lambda name, text: _as_stored(text, key_types[name]))
         read = tuple(_footers(found))
         # A file without rows says nothing of the columns of others.
         footers = tuple(footer for footer in read if any(n_rows for _, n_rows, _ in footer.row_groups)) or read
@@ -110,12 +123,19 @@ class Columns:
         for name in chosen.all:
             _check_once(name, footers)
             _warn_of_lacking(name, footers, what)
-        values = {name: _values_of_key(name, files, what) for name in chosen.all if name in keys}
-        types = {name: _types(name, footers, values.get(name), what, declared) for name in chosen.all}
+        values = {name: _values_of_key(name, files, what) for name in chosen.numbers if name in keys}
+        types = {name: _types(name, footers, values.get(name), what, declared) for name in chosen.numbers}
         of_files = tuple(
             tuple((name, values[name][text]) for name, text in file.keys if name in values) for file in files
         )
-        return cls(chosen, types, of_files, footers, declared)
+        key_types = {name: kind for name, kind in key_types.items() if name not in names}
+        kept = _schema_as_stored(chosen.kept, footers, key_types, declared)
+        filtered_by = _schema_as_stored(chosen.filtered_by, footers, key_types, declared)
+        key_values = tuple(
+            {name: _as_stored(value, key_types[name]) for name, value in file.keys if name in key_types}
+            for file in files
+        )
+        return cls(chosen, types, of_files, footers, kept, filtered_by, key_values, declared)
 
 
 def _footers(found: FoundFiles) -> Iterable[Footer]:
@@ -199,3 +219,60 @@ def _values_of_key(name: str, files: list[StoredFile], what: str) -> dict[Any, V
                     "use with columns="
                 ) from None
     return values
+
+
+def _types_of_keys(files: Sequence[StoredFile], declared: pa.Schema | None) -> dict[str, pa.DataType]:
+    """Return what Arrow makes of each partition key: whole numbers where all its texts are, else texts."""
+    import pyarrow as pa
+
+    texts: dict[str, set[Any]] = {}
+    for file in files:
+        for name, text in file.keys:
+            texts.setdefault(name, set()).add(text)
+    found = {}
+    for name, values in texts.items():
+        if declared is not None and name in declared.names:
+            found[name] = plain_values(declared.field(name).type)
+            continue
+        known = [value for value in values if value is not None]
+        whole = known and all(isinstance(value, str) and _INTEGER.fullmatch(value) for value in known)
+        largest = max(abs(int(value)) for value in known) if whole else 2**63
+        found[name] = pa.int32() if largest < 2**31 else pa.int64() if largest < 2**63 else pa.string()
+    return found
+
+
+def _as_stored(value: Any, arrow_type: pa.DataType) -> Any:
+    import pyarrow as pa
+
+    return int(value) if isinstance(value, str) and pa.types.is_integer(arrow_type) else value
+
+
+def _schema_as_stored(
+    names: tuple[str, ...], footers: tuple[Footer, ...], keys: dict[str, pa.DataType], declared: pa.Schema | None
+) -> pa.Schema:
+    """Return the types of columns as they are stored: those that hold the values of all files."""
+    import pyarrow as pa
+
+    fields = []
+    for name in names:
+        if name in keys:
+            fields.append(pa.field(name, keys[name]))
+            continue
+        if declared is not None:
+            fields.append(pa.field(name, declared.field(name).type))
+            continue
+        found = None
+        for footer in footers:
+            if name not in footer.columns:
+                continue
+            of_file = pa.field(name, footer.schema.field(name).type)
+            try:
+                unified = [of_file] if found is None else [found, of_file]
+                found = pa.unify_schemas([pa.schema([one]) for one in unified], promote_options="permissive").field(0)
+            except pa.ArrowException as error:
+                raise RowsError(
+                    f"column {name!r} has type {of_file.type} in {footer.file.url}, and "
+                    f"{found.type if found else None} before, types that don't go together: leave it out"
+                ) from error
+        fields.append(found)
+    return pa.schema(fields)

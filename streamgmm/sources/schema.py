@@ -6,11 +6,12 @@ from collections import Counter
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from streamgmm.exceptions import RowsError
+from streamgmm.sources.where import RowFilter
 
 #: Names that JSON gives back as they were.
 _PLAIN = (str, int, float, bool, type(None))
@@ -83,29 +84,52 @@ class ColumnRequest:
         The column that holds the weights.
     fitted : FeatureSchema, or None
         What a fitted model takes its features by.
+    keep : tuple of hashable, or "all"
+        The columns that go with the rows as they are stored.
+    where : RowFilter, or None
+        Which rows are meant.
     """
 
     columns: tuple[Hashable, ...] | None = None
     weight: Hashable | None = None
     fitted: FeatureSchema | None = None
+    keep: tuple[Hashable, ...] | Literal["all"] = ()
+    where: RowFilter | None = None
 
     @classmethod
-    def of(cls, columns: Any, weight: Hashable | None, fitted: FeatureSchema | None = None) -> ColumnRequest:
-        """Check what a user gave for `columns`.
+    def of(
+        cls,
+        columns: Any,
+        weight: Hashable | None,
+        fitted: FeatureSchema | None = None,
+        keep: Any = (),
+        where: Any = None,
+    ) -> ColumnRequest:
+        """Check what a user gave for `columns`, `keep` and `where`.
 
         Raises
         ------
         RowsError
-            If it is no sequence of names, or has one twice.
+            If it is no sequence of names, or has one twice; if it is no condition.
         """
-        return cls(None if columns is None else check_names(columns), weight, fitted)
+        if keep is None or (not isinstance(keep, str) and not len(keep)):
+            keep = ()
+        elif not isinstance(keep, str) or keep != "all":
+            keep = check_names(keep, "keep")
+        return cls(None if columns is None else check_names(columns), weight, fitted, keep, RowFilter.of(where))
 
     @property
     def names_features(self) -> bool:
         """Whether it says by names which columns are features."""
         return self.columns is not None or (self.fitted is not None and self.fitted.columns is not None)
 
-    def choose(self, available: Sequence[Hashable], what: str, default: Sequence[Hashable] | None = None) -> Chosen:
+    def choose(
+        self,
+        available: Sequence[Hashable],
+        what: str,
+        default: Sequence[Hashable] | None = None,
+        index: Sequence[Hashable] = (),
+    ) -> Chosen:
         """Choose the columns of a table: those that were named, else those of the fit, else all but the weights.
 
         Parameters
@@ -116,12 +140,24 @@ class ColumnRequest:
             The table, as errors name it.
         default : sequence of hashable, optional
             Those of them that are features without being named; all where not given.
+        index : sequence of hashable
+            What can be kept beside the columns: the names of an index.
 
         Raises
         ------
         RowsError
             If a column is not there, or there more than once, or none is left.
         """
+        features, weight = self._choose_numbers(available, what, default)
+        table = _Names((*available, *(name for name in index if name not in available)), what)
+        kept = available if self.keep == "all" else map(table.find, self.keep)
+        by = () if self.where is None else map(table.find, self.where.names)
+        return Chosen(features, weight, tuple(dict.fromkeys(kept)), tuple(by))
+
+    def _choose_numbers(
+        self, available: Sequence[Hashable], what: str, default: Sequence[Hashable] | None
+    ) -> tuple[tuple[Hashable, ...], Hashable | None]:
+        """Return the features and the weights."""
         table = _Names(tuple(available), what)
         weight = None if self.weight is None else table.find(self.weight)
         fitted = self.fitted or FeatureSchema()
@@ -135,13 +171,13 @@ class ColumnRequest:
             elif lacking:
                 raise RowsError(_lacks(fitted, lacking, table))
         if asked is not None:
-            return Chosen(tuple(map(table.find, asked)), weight)
+            return tuple(map(table.find, asked)), weight
         before = None if fitted.weight is None else table.label(fitted.weight)
         left_out = [name for name in (weight, before) if name is not None]
         features = tuple(name for name in (available if default is None else default) if name not in left_out)
         if not features:
             raise RowsError(f"{what} has no column left to be a feature; name some with columns=")
-        return Chosen(tuple(map(table.find, features)), weight)
+        return tuple(map(table.find, features)), weight
 
 
 @dataclass(frozen=True)
@@ -152,19 +188,29 @@ class Chosen:
     ----------
     features : tuple of hashable
     weight : hashable, or None
+    kept : tuple of hashable
+    filtered_by : tuple of hashable
+        The columns by which rows are left out.
     """
 
     features: tuple[Any, ...]
     weight: Any | None
+    kept: tuple[Any, ...] = ()
+    filtered_by: tuple[Any, ...] = ()
+
+    @property
+    def numbers(self) -> tuple[Any, ...]:
+        """The features and the weights, each once."""
+        return self.features if self.weight is None or self.weight in self.features else (*self.features, self.weight)
 
     @property
     def all(self) -> tuple[Any, ...]:
         """All of them, each once."""
-        return self.features if self.weight is None or self.weight in self.features else (*self.features, self.weight)
+        return tuple(dict.fromkeys((*self.numbers, *self.kept, *self.filtered_by)))
 
 
-def check_names(columns: Any) -> tuple[Hashable, ...]:
-    """Return the names that a user gave for `columns`.
+def check_names(columns: Any, what: str = "columns") -> tuple[Hashable, ...]:
+    """Return the names that a user gave for `columns`, or another argument.
 
     Raises
     ------
@@ -172,20 +218,20 @@ def check_names(columns: Any) -> tuple[Hashable, ...]:
         If it is no sequence of names, or has one twice.
     """
     if isinstance(columns, (str, bytes)):
-        raise RowsError(f"columns={columns!r} is one text; give a list of names: columns=[{columns!r}]")
+        raise RowsError(f"{what}={columns!r} is one text; give a list of names: {what}=[{columns!r}]")
     if isinstance(columns, (set, frozenset)) or not isinstance(columns, Iterable):
         raise RowsError(
-            f"columns must be a sequence of names, got a {type(columns).__name__}: give a list, columns=['a', 'b']"
+            f"{what} must be a sequence of names, got a {type(columns).__name__}: give a list, {what}=['a', 'b']"
         )
     names = tuple(columns.tolist() if isinstance(columns, np.ndarray) else columns)
     if not names:
-        raise RowsError("columns= names no column: give at least one, or leave it out")
+        raise RowsError(f"{what}= names no column: give at least one, or leave it out")
     for name in names:
         if not isinstance(name, Hashable):
-            raise RowsError(f"columns must be a sequence of names, and {name!r} is a {type(name).__name__}, no name")
+            raise RowsError(f"{what} must be a sequence of names, and {name!r} is a {type(name).__name__}, no name")
     for name, times in Counter(names).items():
         if times > 1:
-            raise RowsError(f"columns= names {name!r} {times} times: name each feature once")
+            raise RowsError(f"{what}= names {name!r} {times} times: name each column once")
     return names
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,9 +22,10 @@ from streamgmm.sources.chunking import (
 )
 from streamgmm.sources.prefetch import prefetch
 from streamgmm.sources.zarr_groups import find_matrix
+from streamgmm.sources.zarr_kept import ArraysBeside
 from streamgmm.sources.zarr_packing import packing_of
-from streamgmm.storage.atomic_output import location
 from streamgmm.storage.fingerprint import describe_files, digest, digest_of_files
+from streamgmm.storage.names import location
 from streamgmm.storage.requests import ReadPolicy
 from streamgmm.storage.retries import Retries
 from streamgmm.storage.zarr_places import Place, PlacedArray
@@ -49,6 +50,7 @@ class ZarrRows(RandomAccessRows):
         description: str,
         path: str | None = None,
         opened: str | None = None,
+        keep: Sequence[str] | str = (),
         memory_limit: int | None = None,
     ) -> None:
         self.description = description
@@ -62,7 +64,9 @@ class ZarrRows(RandomAccessRows):
         self.in_memory = type(array.store).__name__ == "MemoryStore"
         self._policy = ReadPolicy.of("" if self.in_memory else self._path)
         self._placed = PlacedArray(array, Place.of(array, opened), description, self._policy)
-        row_bytes = self.dtype.itemsize * self.n_features
+        self._beside = ArraysBeside(array, keep, description, opened, self._policy) if keep else None
+        self.kept = None if self._beside is None else self._beside.layout
+        row_bytes = self.dtype.itemsize * self.n_features + (0 if self._beside is None else self._beside.row_bytes)
         target = choose_task_bytes(self.n_rows * row_bytes, memory_limit)
         piece_rows = array.chunks[0]
         if array.shards is not None and array.shards[0] * row_bytes <= limit_task_bytes(
@@ -115,7 +119,8 @@ class ZarrRows(RandomAccessRows):
         if not self.in_memory and self._may_be_absent(x, start):
             # Chunks that are not there stand for the fill value, but only where the store is there.
             self._placed.check_there()
-        return Block(x if self._packing is None else self._packing.unpack(x), None, start)
+        kept = None if self._beside is None else self._beside.read(start, stop)
+        return Block(x if self._packing is None else self._packing.unpack(x), None, start, kept)
 
     def _may_be_absent(self, x: npt.NDArray[Any], start: int) -> bool:
         """Whether the first value of a chunk is the one that stands in all of a chunk that is not stored."""
@@ -159,7 +164,7 @@ def _local_path(array: zarr.Array[Any]) -> str | None:
     return str(path.absolute()) if isinstance(path, Path) and path.is_file() else None
 
 
-def open_zarr(path: str, *, memory_limit: int | None = None) -> ZarrRows:
+def open_zarr(path: str, *, keep: Sequence[str] | str = (), memory_limit: int | None = None) -> ZarrRows:
     """Open the array at a path: a store that is one array, an array inside a group, or a group with one 2-D array."""
     import zarr
 
@@ -176,7 +181,7 @@ def open_zarr(path: str, *, memory_limit: int | None = None) -> ZarrRows:
     except Exception as error:  # those of the object stores' libraries among them
         raise RowsError(f"{path} can't be opened as a Zarr array: {error}") from error
     if isinstance(node, zarr.Array):
-        return ZarrRows(node, description=path, path=path, opened=path, memory_limit=memory_limit)
+        return ZarrRows(node, description=path, path=path, opened=path, keep=keep, memory_limit=memory_limit)
 
     def place(name: str) -> str:
         return f"{path.rstrip('/')}/{name}"
@@ -185,10 +190,10 @@ def open_zarr(path: str, *, memory_limit: int | None = None) -> ZarrRows:
     inside = place(name)
     # An archive is one file, whatever is in it.
     file = path if type(array.store).__name__ == "ZipStore" else inside
-    return ZarrRows(array, description=inside, path=file, opened=path, memory_limit=memory_limit)
+    return ZarrRows(array, description=inside, path=file, opened=path, keep=keep, memory_limit=memory_limit)
 
 
-def open_group(group: zarr.Group, *, memory_limit: int | None = None) -> ZarrRows:
+def open_group(group: zarr.Group, *, keep: Sequence[str] | str = (), memory_limit: int | None = None) -> ZarrRows:
     """Return the rows of the one array with two dimensions in a group that is open."""
     name, array = find_matrix(group, "X", lambda name: f"X[{name!r}]")
-    return ZarrRows(array, description=f"the Zarr array {array.path or name}", memory_limit=memory_limit)
+    return ZarrRows(array, description=f"the Zarr array {array.path or name}", keep=keep, memory_limit=memory_limit)

@@ -45,6 +45,12 @@ class Folder:
             return []
         return sorted(str(one).rstrip("/").rsplit("/", 1)[-1] for one in found)
 
+    def has(self, name: str) -> bool:
+        """Whether there is a file of that name."""
+        filesystem, path = self._place
+        filesystem.invalidate_cache(path)
+        return bool(retry(lambda: filesystem.exists(f"{path}/{name}")))
+
     def read(self, name: str) -> bytes:
         """Return what a file holds.
 

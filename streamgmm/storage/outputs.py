@@ -13,8 +13,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from streamgmm.exceptions import InputError, OutputError, OutputExistsError
-from streamgmm.storage.atomic_output import is_url, local_path, make_output_error, name_temporary, naming_output
 from streamgmm.storage.folders import replace_file
+from streamgmm.storage.names import is_url, local_path, make_output_error, name_temporary, naming_output
 from streamgmm.storage.requests import retry
 from streamgmm.storage.urls import open_url
 
@@ -45,21 +45,25 @@ def check_output(output: str | os.PathLike[str], *, overwrite: bool, is_folder: 
     name = os.fspath(output)
     if not name or "\0" in name:
         raise InputError(f"the output must be the name of a place to write to; got {name!r}")
-    if is_url(name):
-        filesystem, place = open_url(name)
-        with naming_output(name):
-            exists = retry(lambda: filesystem.exists(place))
-    else:
-        exists = _exists(name, is_folder=is_folder)
-    if exists and not overwrite:
-        raise OutputExistsError(f"{name} exists: choose another name, or allow it to be replaced (overwrite)")
+    if output_exists(name, is_folder=is_folder) and not overwrite:
+        raise exists_error(name)
     if is_url(name):
         _try_object(name, removes=is_folder)
     else:
         _try_file(name, Path(local_path(name)).absolute())
 
 
-def _exists(name: str, *, is_folder: bool) -> bool:
+def exists_error(name: str) -> OutputExistsError:
+    """Make the error for an output that exists."""
+    return OutputExistsError(f"{name} exists: choose another name, or allow it to be replaced (overwrite)")
+
+
+def output_exists(name: str, *, is_folder: bool) -> bool:
+    """Tell whether there is something at a path or a URL; raise an error where it can't be replaced by an output."""
+    if is_url(name):
+        filesystem, place = open_url(name)
+        with naming_output(name):
+            return bool(retry(lambda: filesystem.exists(place)))
     target = Path(local_path(name)).absolute()
     try:
         found = target.lstat()

@@ -19,7 +19,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from streamgmm.exceptions import CheckpointError, InputError
-from streamgmm.storage.atomic_output import is_url, local_path
+from streamgmm.storage.names import is_url, local_path
 from streamgmm.storage.requests import retry
 from streamgmm.storage.urls import open_url
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
-from streamgmm.exceptions import RowsError
+from streamgmm.exceptions import ReadError, RowsError
 from streamgmm.storage.retries import Retries
 
 Value = TypeVar("Value")
@@ -65,7 +65,7 @@ class ReadPolicy:
 
         Raises
         ------
-        RowsError
+        ReadError
             Where it fails, and fails again where it may pass.
         """
         try:
@@ -78,12 +78,12 @@ class ReadPolicy:
         if isinstance(error, (MemoryError, RowsError)):
             return error
         times = f" ({self.retries.attempts} attempts)" if self.may_pass(error) else ""
-        return RowsError(f"{what} can't be read{times}: {str(error) or type(error).__name__}")
+        return ReadError(f"{what} can't be read{times}: {str(error) or type(error).__name__}")
 
 
-def unseen_error(what: str) -> RowsError:
+def unseen_error(what: str) -> ReadError:
     """Make the error for a store that a process comes to read and does not find."""
-    return RowsError(
+    return ReadError(
         f"{what} is not there for the process that came to read it, on {socket.gethostname()}: it has gone, or that "
         "process can't see it; processes on other machines need the store under the same name, on storage they share"
     )

@@ -17,14 +17,14 @@ import pytest
 import zarr
 
 from streamgmm import GaussianMixture, load, save
-from streamgmm.checkpoint import lock as run_lock
 from streamgmm.checkpoint import parts as part_buffer
 from streamgmm.checkpoint.checkpoint import Checkpoint
-from streamgmm.checkpoint.lock import LOCK
 from streamgmm.exceptions import CheckpointError, CheckpointInUseError, CheckpointWarning, DataChangedError, InputError
 from streamgmm.sources.open import open_rows
 from streamgmm.sources.zarr_arrays import ZarrRows
+from streamgmm.storage import lock as run_lock
 from streamgmm.storage.folders import Folder
+from streamgmm.storage.lock import LOCK
 from tests.helpers import clusters
 
 

@@ -44,10 +44,10 @@ def test_fit_predict_score_info(store, model, x, tmp_path):
     assert scores["aic"] == pytest.approx(fitted.aic(x))
     run("predict", model, store, "--output", tmp_path / "labels.zarr")
     np.testing.assert_array_equal(zarr.open_group(tmp_path / "labels.zarr")["label"][:], fitted.predict(x))
-    run("predict", model, store, "--output", tmp_path / "proba.parquet", "--proba")
+    run("predict", model, store, "--output", tmp_path / "proba.parquet", "--write", "responsibilities")
     table = pq.read_table(tmp_path / "proba.parquet")
     np.testing.assert_array_equal(np.column_stack([c.to_numpy() for c in table.columns]), fitted.predict_proba(x))
-    run("predict", model, store, "--output", tmp_path / "d.zarr", "--log-density")
+    run("predict", model, store, "--output", tmp_path / "d.zarr", "--write", "log_density")
     np.testing.assert_array_equal(zarr.open_group(tmp_path / "d.zarr")["log_density"][:], fitted.score_samples(x))
     shown = run("info", model).stdout
     assert "n components: 3" in shown
@@ -142,7 +142,7 @@ def test_users_mistakes_are_one_line_and_write_nothing(model, store, tmp_path):
     one_line(run("predict", tmp_path / "none", store, "--output", tmp_path / "o.zarr", code=1), "no model file")
     one_line(run("predict", model, store, "--output", tmp_path / "o.csv", code=1), ".zarr or .parquet")
     one_line(
-        run("predict", model, store, "--proba", "--log-density", "--output", tmp_path / "o.zarr", code=1), "exclude"
+        run("predict", model, store, "--write", "labels", "--output", tmp_path / "o.zarr", code=1), "'labels'", "label"
     )
     one_line(run("predict", model, tmp_path / "none", "--output", tmp_path / "o.zarr", code=1), "does not exist")
     one_line(run("info", store, code=1), "no model file")

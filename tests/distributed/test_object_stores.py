@@ -181,21 +181,22 @@ def test_checkpoint_model_and_results_there(fault, server, s3, x, tmp_path):
         streamgmm.save(model, f"{BUCKET}/model.safetensors")
         loaded = streamgmm.load(f"{BUCKET}/model.safetensors")
         assert bits(loaded) == bits(whole)
-        for kind, suffix in itertools.product(("labels", "proba"), (".zarr", ".parquet")):
-            output = f"{BUCKET}/{kind}{suffix}"
-            streamgmm.write_predictions(loaded, source, output, kind=kind)
+        for score, suffix in itertools.product(("label", "responsibilities"), (".zarr", ".parquet")):
+            output = f"{BUCKET}/{score}{suffix}"
+            streamgmm.write_predictions(loaded, source, output, write=score)
             with pytest.raises(OutputExistsError, match="exists"):
-                streamgmm.write_predictions(loaded, source, output, kind=kind)
-            streamgmm.write_predictions(loaded, source, output, kind=kind, overwrite=True)
+                streamgmm.write_predictions(loaded, source, output, write="log_density")
+            assert streamgmm.write_predictions(loaded, source, output, write=score).skipped
+            streamgmm.write_predictions(loaded, source, output, write=score, overwrite=True)
     server.fault = lambda method, path: None
     expected = whole.predict(x)
-    np.testing.assert_array_equal(zarr.open_group(f"{BUCKET}/labels.zarr", mode="r")["label"][:], expected)
+    np.testing.assert_array_equal(zarr.open_group(f"{BUCKET}/label.zarr", mode="r")["label"][:], expected)
     s3.invalidate_cache()
-    table = pads.dataset("bucket/labels.parquet", filesystem=s3, format="parquet").to_table()
+    table = pads.dataset("bucket/label.parquet", filesystem=s3, format="parquet").to_table()
     np.testing.assert_array_equal(table["label"].to_numpy(), expected)
     # Nothing is left of what was begun, and no object holds a secret.
     names = s3.find("bucket")
-    assert not [name for name in names if ".partial" in name or ".old" in name]
+    assert not [name for name in names if ".partial" in name or ".streamgmm" in name]
     assert not [name for name in names if SECRET_KEY.encode() in s3.cat_file(name)]
     header = s3.cat_file(next(name for name in names if "/pass-" in name))
     assert b"streamgmm-checkpoint" in header

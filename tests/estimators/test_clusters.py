@@ -64,9 +64,12 @@ def test_clusters_are_written_and_kept_in_files(fitted, tmp_path):
     loaded = streamgmm.load(tmp_path / "merged.safetensors")
     assert loaded == merged != fitted
     np.testing.assert_array_equal(loaded.clusters_, merged.clusters_)
-    for kind, name, expected in (("labels", "label", merged.predict(x)), ("proba", "proba", merged.predict_proba(x))):
-        write_predictions(loaded, x, tmp_path / f"{kind}.zarr", kind=kind)
-        written = zarr.open_group(tmp_path / f"{kind}.zarr")[name]
+    for write, name, expected in (
+        ("label", "label", merged.predict(x)),
+        ("responsibilities", "proba", merged.predict_proba(x)),
+    ):
+        write_predictions(loaded, x, tmp_path / f"{write}.zarr", write=write)
+        written = zarr.open_group(tmp_path / f"{write}.zarr")[name]
         assert "cluster" in written.attrs["long_name"]
         found = written[:]
         np.testing.assert_allclose(found, expected, rtol=1e-12)

@@ -115,8 +115,8 @@ def test_every_command_names_the_chunk(kind, model):
     np.testing.assert_array_equal(model.predict(array)[:20].compute(), model.predict(X[:20]))
 
 
-def test_one_task_names_the_chunk_of_the_whole():
-    rows = open_rows(lying(WRONG["wider"][0], number=2)).one_task(2)
+def test_some_tasks_name_the_chunk_of_the_whole():
+    rows = open_rows(lying(WRONG["wider"][0], number=2)).some_tasks([2])
     with pytest.raises(RowsError, match="chunk 2 of"):
         blocks_of(rows)
 

@@ -19,11 +19,11 @@ from click.testing import CliRunner
 from streamgmm import GaussianMixture, load, save, write_predictions
 from streamgmm.cli.main import main
 from streamgmm.exceptions import CheckpointError, InputError, MissingValuesError, OutputError, OutputExistsError
-from streamgmm.predict import stores as results
+from streamgmm.predict.zarr_output import ZarrOutput
 from streamgmm.storage import outputs
 from streamgmm.storage.outputs import check_output
 
-KINDS = {"labels": "label", "proba": "proba", "log_density": "log_density"}
+SCORES = {"label": "label", "responsibilities": "proba", "log_density": "log_density"}
 
 
 @pytest.fixture
@@ -208,7 +208,7 @@ def test_a_disk_that_is_full_in_the_end(suffix, rng, model, mounted):
     x = rng.normal(size=(40_000, 2))
     for name, scheduler in (("a", "synchronous"), ("b", "threads")):
         with dask.config.set(scheduler=scheduler), pytest.raises(OutputError, match="can't be written") as caught:
-            write_predictions(model, x, folder / f"{name}{suffix}", kind="proba")
+            write_predictions(model, x, folder / f"{name}{suffix}", write="responsibilities")
         assert str(folder / f"{name}{suffix}") in str(caught.value)
         assert "partial" not in str(caught.value)
         assert list(folder.iterdir()) == []
@@ -258,7 +258,7 @@ def test_tasks_that_still_write_have_ended_before_what_they_wrote_is_removed(mod
     zarr.create_array(str(tmp_path / "x.zarr"), data=rows, chunks=(50, 2))
     model.memory_limit = 4 * 50 * 2 * 8 * 8
     failed, slow, ended = (threading.Event() for _ in range(3))
-    write = results.ZarrResults.write
+    write = ZarrOutput.write
 
     def late(parts):
         slow.set()
@@ -267,44 +267,45 @@ def test_tasks_that_still_write_have_ended_before_what_they_wrote_is_removed(mod
         time.sleep(0.1)
         yield from parts
 
-    def waiting(self, start, parts):
+    def waiting(self, part, start, parts):
         if start == 0:
             try:
-                return write(self, start, late(parts))
+                return write(self, part, start, late(parts))
             finally:
                 ended.set()
         slow.wait(10)
         try:
-            return write(self, start, parts)
+            return write(self, part, start, parts)
         except MissingValuesError:
             failed.set()
             raise
 
-    monkeypatch.setattr(results.ZarrResults, "write", waiting)
+    monkeypatch.setattr(ZarrOutput, "write", waiting)
     with dask.config.set(scheduler="threads", num_workers=2), pytest.raises(MissingValuesError):
         write_predictions(model, str(tmp_path / "x.zarr"), tmp_path / "out.zarr")
     ended.wait(10)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["x.zarr"]
 
 
-@pytest.mark.parametrize("kind", list(KINDS))
-def test_a_zarr_result_opens_in_xarray(kind, model, store, tmp_path):
+@pytest.mark.parametrize("score", list(SCORES))
+def test_a_zarr_result_opens_in_xarray(score, model, store, tmp_path):
     xarray = pytest.importorskip("xarray")
-    write_predictions(model, store, tmp_path / "out.zarr", kind=kind)
-    expected = {"labels": model.predict, "proba": model.predict_proba, "log_density": model.score_samples}[kind](store)
+    write_predictions(model, store, tmp_path / "out.zarr", write=score)
+    predict = {"label": model.predict, "responsibilities": model.predict_proba, "log_density": model.score_samples}
+    expected = predict[score](store)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         with xarray.open_zarr(tmp_path / "out.zarr") as found:
-            assert list(found) == [KINDS[kind]]
-            array = found[KINDS[kind]]
-            assert array.dims == (("row", "component") if kind == "proba" else ("row",))
-            assert array.dtype == expected.dtype
+            assert list(found) == [SCORES[score]]
+            array = found[SCORES[score]]
+            assert array.dims == (("row", "component") if score == "responsibilities" else ("row",))
+            assert array.dtype == (np.int8 if score == "label" else np.float64)
             np.testing.assert_array_equal(array.values, expected.compute())
         with xarray.open_zarr(tmp_path / "out.zarr", consolidated=False) as found:
-            np.testing.assert_array_equal(found[KINDS[kind]].values, expected.compute())
+            np.testing.assert_array_equal(found[SCORES[score]].values, expected.compute())
     group = zarr.open_group(tmp_path / "out.zarr", mode="r")
     assert group.metadata.zarr_format == 3
-    np.testing.assert_array_equal(group[KINDS[kind]][:], expected.compute())
+    np.testing.assert_array_equal(group[SCORES[score]][:], expected.compute())
 
 
 def test_missing_rows_are_missing_in_xarray_too(model, rows, tmp_path):
@@ -313,16 +314,16 @@ def test_missing_rows_are_missing_in_xarray_too(model, rows, tmp_path):
     rows[3, 0] = np.nan
     model.missing = "drop"
     write_predictions(model, rows, tmp_path / "l.zarr")
-    write_predictions(model, rows, tmp_path / "d.zarr", kind="log_density")
+    write_predictions(model, rows, tmp_path / "d.zarr", write="log_density")
     labels, densities = (xarray.open_zarr(tmp_path / name) for name in ("l.zarr", "d.zarr"))
-    assert labels.label.dtype == np.int64
+    assert labels.label.dtype == np.int8
     assert set(labels.label.values.tolist()) == {-1, 0, 1}
     np.testing.assert_array_equal(np.flatnonzero(np.isnan(densities.log_density.values)), [3])
 
 
 def test_responsibilities_are_rows_too(model, store, tmp_path):
     """A group with one table in it is a source."""
-    write_predictions(model, store, tmp_path / "p.zarr", kind="proba")
+    write_predictions(model, store, tmp_path / "p.zarr", write="responsibilities")
     assert model.fit(tmp_path / "p.zarr").n_features_in_ == 2
 
 
@@ -332,5 +333,5 @@ def test_paths_are_taken_wherever_names_are(rows, tmp_path):
     model = GaussianMixture(1, random_state=0, checkpoint=place / "c").fit(place / "x.npy")
     save(model, place / "m")
     for output in (place / "out.zarr", place / "out.parquet"):
-        assert write_predictions(load(place / "m"), place / "x.npy", output) == len(rows)
+        assert write_predictions(load(place / "m"), place / "x.npy", output).n_rows == len(rows)
     assert (place / "out.zarr" / "zarr.json").is_file()

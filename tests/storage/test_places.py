@@ -70,7 +70,7 @@ def test_rows_are_not_written_over(overwrite, model, group, tmp_path):
             write_predictions(model, source, output, overwrite=overwrite)
         assert content(tmp_path) == before
     # Beside the array, inside of its group, is a place as good as any.
-    assert write_predictions(model, f"{group}/x", f"{group}/labels.zarr", overwrite=overwrite) == 60
+    assert write_predictions(model, f"{group}/x", f"{group}/labels.zarr", overwrite=overwrite).n_rows == 60
     np.testing.assert_array_equal(zarr.open_group(group)["labels.zarr/label"][:], model.predict(f"{group}/x").compute())
 
 

@@ -1,4 +1,4 @@
-"""One run at a time on a checkpoint: a file that says which, renewed while it lives."""
+"""One run at a time on a folder, a checkpoint say: a file that says which, renewed while it lives."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from streamgmm.exceptions import CheckpointError, CheckpointInUseError
+from streamgmm.exceptions import InUseError
 from streamgmm.storage.folders import Folder
 
 LOCK = "streamgmm-lock.json"
@@ -31,20 +31,23 @@ class RunLock:
     Attributes
     ----------
     folder : Folder
+    in_use : type
+        The error where another run has it.
     run : str
         Of this run, unlike any other's.
     """
 
     folder: Folder
+    in_use: type[InUseError] = InUseError
     run: str = field(default_factory=lambda: uuid.uuid4().hex)
     _one_at_a_time: threading.Lock = field(default_factory=threading.Lock)
 
     def check(self) -> None:
-        """Raise CheckpointInUseError where another run has taken the folder over."""
+        """Raise InUseError where another run has taken the folder over."""
         with self._one_at_a_time:
-            owner, _ = _owner(self.folder)
+            owner, _ = self._owner()
         if owner is None or owner["run"] != self.run:
-            raise CheckpointInUseError(
+            raise self.in_use(
                 f"{self.folder.url} was taken over by another run{_named(owner)}, which goes on from there: this one "
                 "has stopped"
             )
@@ -54,7 +57,7 @@ class RunLock:
 
         Raises
         ------
-        CheckpointInUseError
+        InUseError
             If a run that lives has it.
         """
         for _ in range(_ATTEMPTS):
@@ -62,24 +65,24 @@ class RunLock:
                 self.folder.create(LOCK, self._heartbeat())
                 return
             except FileExistsError:
-                owner, body = _owner(self.folder)
+                owner, body = self._owner()
                 if owner is None:
                     continue
                 if owner["run"] == self.run:
                     # It was made, but the answer was lost, and it was asked for again.
                     return
                 if _lives(owner):
-                    raise CheckpointInUseError(
+                    raise self.in_use(
                         f"{self.folder.url} is in use by another run{_named(owner)}: wait until it has ended, or "
                         "choose another folder. (A run that has died on another machine counts as ended "
                         f"{DEAD_AFTER:.0f} s after its last heartbeat.)"
                     ) from None
                 self.folder.remove_if(LOCK, body)
-        raise CheckpointInUseError(f"{self.folder.url} is being taken over by several runs at once: start one")
+        raise self.in_use(f"{self.folder.url} is being taken over by several runs at once: start one")
 
     def give_up(self) -> None:
         """Make room for others, where the folder is this run's still."""
-        owner, body = _owner(self.folder)
+        owner, body = self._owner()
         if owner is not None and owner["run"] == self.run:
             self.folder.remove_if(LOCK, body)
 
@@ -91,6 +94,20 @@ class RunLock:
                 self.check()
                 with self._one_at_a_time:
                     self.folder.write(LOCK, self._heartbeat())
+
+    def _owner(self) -> tuple[dict[str, Any] | None, bytes]:
+        """Return what the lock says, and its bytes; None where there is no lock."""
+        try:
+            body = self.folder.read(LOCK)
+        except FileNotFoundError:
+            return None, b""
+        try:
+            owner = json.loads(body)
+            return {**owner, "run": str(owner["run"]), "time": float(owner["time"])}, body
+        except (ValueError, KeyError, TypeError):
+            raise self.in_use(
+                f"{self.folder.url}/{LOCK} is no lock of streamgmm's: remove it if no run needs it"
+            ) from None
 
     def _heartbeat(self) -> bytes:
         heartbeat = {
@@ -105,25 +122,20 @@ class RunLock:
 
 
 @contextmanager
-def lock_folder(folder: Folder) -> Iterator[RunLock]:
+def lock_folder(folder: Folder, in_use: type[InUseError] = InUseError) -> Iterator[RunLock]:
     """Hold a folder against other runs.
 
     Raises
     ------
-    CheckpointInUseError
-        If another run that lives has it.
-    CheckpointError
+    InUseError
+        If another run that lives has it: as `in_use`.
+    OSError
         If nothing can be written there.
     """
-    lock = RunLock(folder)
-    try:
-        lock.take()
-    except OSError as error:
-        raise CheckpointError(
-            f"{folder.url}: a checkpoint can't be written there ({error.strerror or error}): choose another folder"
-        ) from error
+    lock = RunLock(folder, in_use)
+    lock.take()
     ended = threading.Event()
-    thread = threading.Thread(target=lock.keep_beating, args=(ended,), name="streamgmm-checkpoint", daemon=True)
+    thread = threading.Thread(target=lock.keep_beating, args=(ended,), name="streamgmm-lock", daemon=True)
     thread.start()
     try:
         yield lock
@@ -131,27 +143,8 @@ def lock_folder(folder: Folder) -> Iterator[RunLock]:
         ended.set()
         thread.join()
         # What ended the run counts, not whether the folder can be reached now.
-        with suppress(OSError, CheckpointError):
+        with suppress(OSError, InUseError):
             lock.give_up()
-
-
-def _owner(folder: Folder) -> tuple[dict[str, Any] | None, bytes]:
-    """Return what the lock says, and its bytes; None where there is no lock.
-
-    Raises
-    ------
-    CheckpointError
-        If a file of that name is something else.
-    """
-    try:
-        body = folder.read(LOCK)
-    except FileNotFoundError:
-        return None, b""
-    try:
-        owner = json.loads(body)
-        return {**owner, "run": str(owner["run"]), "time": float(owner["time"])}, body
-    except (ValueError, KeyError, TypeError):
-        raise CheckpointError(f"{folder.url}/{LOCK} is no lock of streamgmm's: remove it if no run needs it") from None
 
 
 def _lives(owner: dict[str, Any]) -> bool:

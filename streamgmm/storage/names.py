@@ -1,9 +1,4 @@
-"""A place for results, local or in an object store, that is filled whole or not at all.
-
-Everything is written beside the place that was named, and put there at the end: locally by a rename; in an object
-store, where there is none, by copies that the store makes itself. The object without which the others are nothing comes
-last.
-"""
+"""Names of outputs, local or in an object store: what is a URL, what errors call them, names beside them."""
 
 from __future__ import annotations
 
@@ -19,7 +14,6 @@ from typing import Any
 
 from streamgmm.exceptions import OutputError, StreamGMMError
 from streamgmm.storage.requests import retry
-from streamgmm.storage.urls import build_url, open_url
 
 #: Objects that say what the others are: Zarr's metadata, and the sign that a folder of files is complete.
 _LAST = ("zarr.json", ".zarray", "_SUCCESS")
@@ -88,68 +82,8 @@ def name_temporary(target: Path, kind: str) -> Path:
     return target.with_name(f".{stem}{mark}{target.suffix}")
 
 
-@contextmanager
-def atomic_output(path: str) -> Iterator[str]:
-    """Give a temporary name beside a path or a URL; what is there at the end takes the path's place."""
-    with _replaced_objects(path) if is_url(path) else _replaced_files(local_path(path)) as temporary:
-        yield temporary
-
-
-@contextmanager
-def _replaced_files(path: str) -> Iterator[str]:
-    target = Path(path).absolute()
-    temporary, old = name_temporary(target, "partial"), name_temporary(target, "old")
-    try:
-        yield str(temporary)
-        with naming_output(path):
-            _put_in_place(temporary, target, old)
-    except BaseException:
-        _delete(temporary)
-        raise
-    _delete(old)
-
-
-def _put_in_place(temporary: Path, target: Path, old: Path) -> None:
-    # A file replaces a file in one step. Where one of both is a folder, the old one is moved aside first.
-    aside = os.path.lexists(target) and (temporary.is_dir() or target.is_dir())
-    if aside:
-        os.rename(target, old)
-    try:
-        os.replace(temporary, target)
-    except BaseException:
-        if aside:
-            os.rename(old, target)
-        raise
-
-
-def _delete(path: Path) -> None:
-    """Delete a file, a link, or a folder with all that is in it; what can't be deleted stays."""
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path, ignore_errors=True)
-        return
-    with suppress(OSError):
-        path.unlink()
-
-
-@contextmanager
-def _replaced_objects(url: str) -> Iterator[str]:
-    filesystem, target = open_url(url)
-    folder, _, name = target.rpartition("/")
-    temporary = f"{folder}/{name_temporary(Path(name), 'partial')}"
-    try:
-        yield build_url(temporary, url, target)
-        with naming_output(url):
-            _remove(filesystem, target)
-            try:
-                _copy(filesystem, temporary, target)
-            except BaseException:
-                _remove(filesystem, target)
-                raise
-    finally:
-        _remove(filesystem, temporary)
-
-
-def _copy(filesystem: Any, source: str, target: str) -> None:
+def copy_objects(filesystem: Any, source: str, target: str) -> None:
+    """Copy the objects below a place to another: the one without which the others are nothing comes last."""
     filesystem.invalidate_cache()
     names = [str(name).removeprefix(source) for name in retry(lambda: filesystem.find(source))]
     first = sorted(name for name in names if not name.endswith(_LAST))
@@ -161,7 +95,17 @@ def _copy(filesystem: Any, source: str, target: str) -> None:
         retry(partial(filesystem.copy, there, here))
 
 
-def _remove(filesystem: Any, place: str) -> None:
+def remove_objects(filesystem: Any, place: str) -> None:
+    """Remove the objects at a place and below it, where there are any."""
     filesystem.invalidate_cache()
     with suppress(FileNotFoundError):
         retry(lambda: filesystem.rm(place, recursive=True))
+
+
+def remove_path(path: Path) -> None:
+    """Remove a file, a link, or a folder with all that is in it; what can't be removed stays."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+        return
+    with suppress(OSError):
+        path.unlink()

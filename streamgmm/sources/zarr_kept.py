@@ -1,0 +1,294 @@
+"""Arrays of a Zarr group that go with the rows: as they are stored, or as the values that they stand for."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from streamgmm.exceptions import RowsError
+from streamgmm.sources.kept import ArraySpec
+from streamgmm.sources.zarr_packing import Packing, dimensions, packing_of
+from streamgmm.storage.names import location
+from streamgmm.storage.requests import ReadPolicy
+from streamgmm.storage.zarr_places import Place, PlacedArray
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    import zarr
+
+#: Units of time of the CF conventions whose length is always the same, in NumPy's words.
+_UNITS = {"day": "D", "hour": "h", "hr": "h", "minute": "m", "min": "m", "second": "s", "sec": "s"} | {
+    "millisecond": "ms", "msec": "ms", "microsecond": "us", "nanosecond": "ns", "d": "D", "h": "h", "s": "s",
+}  # fmt: skip
+_SINCE = re.compile(r"(?P<unit>[A-Za-z]+?)s? since (?P<start>\d{4}-\d{1,2}-\d{1,2}(?:[ T][\d:.]+)?)\s*(?:Z|UTC)?")
+_CALENDARS = ("standard", "gregorian", "proleptic_gregorian")
+#: What the numbers of times become: whole microseconds hold all of them to 290,000 years.
+_TIME = "datetime64[us]"
+_MICROSECONDS = {"D": 86_400e6, "h": 3600e6, "m": 60e6, "s": 1e6, "ms": 1e3, "us": 1.0, "ns": 1e-3}
+
+
+@dataclass(frozen=True)
+class StoredArray:
+    """An array whose first dimension are the rows.
+
+    Attributes
+    ----------
+    spec : ArraySpec
+        As it is stored.
+    packing : Packing, or None
+        How its numbers are unpacked.
+    times : tuple of (unit, start), or None
+        What its numbers count, where they are times.
+    obstacle : str
+        Why its values can't be told; "" where they can.
+    """
+
+    name: str
+    spec: ArraySpec
+    packing: Packing | None = None
+    times: tuple[str, str] | None = None
+    obstacle: str = ""
+
+    @classmethod
+    def of(cls, name: str, array: zarr.Array[Any], what: str) -> StoredArray:
+        """Say what an array is."""
+        dims = dimensions(array) or ("row", *(f"{name.replace('/', '_')}_{axis}" for axis in range(1, array.ndim)))
+        attributes = {key: value for key, value in array.attrs.items() if key != "_ARRAY_DIMENSIONS"}
+        spec = ArraySpec(np.dtype(array.dtype), array.shape[1:], tuple(dims[1:]), attributes, array.fill_value)
+        times = _times_of(array)
+        if times is not None or spec.dtype.kind not in "iuf":
+            return cls(name, spec, times=times)
+        try:
+            return cls(name, spec, packing_of(array, what))
+        except RowsError as error:
+            return cls(name, spec, obstacle=str(error))
+
+    def decoded(self, stored: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """Return the values that stored ones stand for."""
+        if self.packing is not None:
+            return self.packing.unpack(stored)
+        if self.times is None:
+            return stored
+        unit, start = self.times
+        missing = ~np.isfinite(stored) if stored.dtype.kind == "f" else np.zeros(stored.shape, dtype=bool)
+        for key in ("_FillValue", "missing_value"):
+            value = self.spec.attributes.get(key)
+            if isinstance(value, (int, float)):
+                missing |= stored == value
+        step = _MICROSECONDS[unit]
+        if stored.dtype.kind == "f":
+            microseconds = np.round(np.where(missing, 0.0, stored) * step).astype(np.int64)
+        else:
+            microseconds = np.where(missing, 0, stored).astype(np.int64)
+            microseconds = microseconds * int(step) if step >= 1 else microseconds // round(1 / step)
+        values = np.datetime64(start, "us") + microseconds.astype("timedelta64[us]")
+        values[missing] = np.datetime64("NaT")
+        found: npt.NDArray[Any] = values
+        return found
+
+    def arrow_type(self) -> pa.DataType:
+        """Return the type that the values have as a column of a table.
+
+        Raises
+        ------
+        RowsError
+            If there is none.
+        """
+        import pyarrow as pa
+
+        if self.obstacle:
+            raise RowsError(
+                f"keep: {self.obstacle}; write to a name that ends in .zarr, where it is kept as it is stored"
+            )
+        dtype = self.spec.dtype if self.packing is None else self.packing.dtype
+        if self.times is not None:
+            dtype = np.dtype(_TIME)
+        if dtype.kind in "TUO":
+            one = pa.string()
+        else:
+            try:
+                one = pa.from_numpy_dtype(dtype)
+            except pa.ArrowException:
+                raise RowsError(
+                    f"keep: the array {self.name!r} has dtype {dtype}, for which a table has no type: write to a name "
+                    "that ends in .zarr, or leave it out"
+                ) from None
+        if len(self.spec.shape) > 1:
+            raise RowsError(
+                f"keep: the array {self.name!r} has {1 + len(self.spec.shape)} dimensions, and a column of a table "
+                "has one, or lists: write to a name that ends in .zarr, or leave it out"
+            )
+        return pa.list_(one, self.spec.shape[0]) if self.spec.shape else one
+
+
+@dataclass(frozen=True)
+class ArrayLayout:
+    """Arrays that go with the rows."""
+
+    arrays: Mapping[str, StoredArray]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(self.arrays)
+
+    def as_schema(self) -> pa.Schema:
+        import pyarrow as pa
+
+        return pa.schema([(name, array.arrow_type()) for name, array in self.arrays.items()])
+
+    def as_specs(self) -> dict[str, ArraySpec]:
+        return {name: array.spec for name, array in self.arrays.items()}
+
+
+@dataclass(frozen=True)
+class KeptArrays:
+    """Values of arrays for some rows, as they are stored."""
+
+    layout: ArrayLayout
+    values: Mapping[str, npt.NDArray[Any]]
+
+    def slice(self, start: int, n_rows: int) -> KeptArrays:
+        return KeptArrays(self.layout, {name: one[start : start + n_rows] for name, one in self.values.items()})
+
+    def as_table(self) -> pa.Table:
+        import pyarrow as pa
+
+        schema = self.layout.as_schema()
+        columns = []
+        for of_table in schema:
+            values = self.layout.arrays[of_table.name].decoded(self.values[of_table.name])
+            flat = values.reshape(-1)
+            element = of_table.type.value_type if values.ndim > 1 else of_table.type
+            column = pa.array(flat.astype(object) if pa.types.is_string(element) else flat, type=element)
+            if values.ndim > 1:
+                column = pa.FixedSizeListArray.from_arrays(column, values.shape[1])
+            columns.append(column)
+        return pa.table(columns, schema=schema)
+
+    def as_arrays(self) -> dict[str, npt.NDArray[Any]]:
+        return dict(self.values)
+
+
+class ArraysBeside:
+    """The arrays of a group that go with the rows of one of them, and how they are read.
+
+    Parameters
+    ----------
+    rows : zarr.Array
+    keep : sequence of str, or "all"
+        Names in the group that the array of the rows is in.
+    description : str
+        The rows, as errors name them.
+    opened : str, or None
+        The URL that the store was opened by.
+    policy : ReadPolicy
+
+    Raises
+    ------
+    RowsError
+        If there is no such array, or it has other rows.
+    """
+
+    def __init__(
+        self, rows: zarr.Array[Any], keep: Sequence[str] | str, description: str, opened: str | None, policy: ReadPolicy
+    ) -> None:
+        import zarr
+
+        group, own, opened = _group_around(rows, opened)
+        members = {} if group is None else {name: one for name, one in group.members() if isinstance(one, zarr.Array)}
+        members.pop(own, None)
+        n_rows = rows.shape[0]
+        fitting = {name: one for name, one in sorted(members.items()) if one.shape[:1] == (n_rows,)}
+        if keep == "all":
+            chosen = dict(fitting)
+        else:
+            chosen = {}
+            for name in keep:
+                if name not in members:
+                    there = f"it has {', '.join(map(repr, fitting))}" if fitting else "there is none"
+                    raise RowsError(f"keep: {description} has no array {name!r} of {n_rows} rows beside it; {there}")
+                if name not in fitting:
+                    raise RowsError(
+                        f"keep: the array {name!r} beside {description} has shape {members[name].shape}; expected "
+                        f"{n_rows} rows in its first dimension"
+                    )
+                chosen[name] = members[name]
+        self.layout = ArrayLayout({n: StoredArray.of(n, one, f"the array {n!r}") for n, one in chosen.items()})
+        self._policy = policy
+        self._placed = {
+            name: PlacedArray(one, Place.of(one, opened), f"the array {name!r} beside {description}", policy)
+            for name, one in chosen.items()
+        }
+
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of what goes with a row, as it is stored; texts are taken for short ones."""
+        return sum(
+            int(np.prod(one.spec.shape, dtype=np.int64)) * max(one.spec.dtype.itemsize, 1)
+            for one in self.layout.arrays.values()
+        )
+
+    def read(self, start: int, stop: int) -> KeptArrays:
+        """Read what goes with some rows."""
+        values = {}
+        for name, placed in self._placed.items():
+            array = placed.array
+            what = f"{placed.description}: rows {start} to {stop - 1}"
+            values[name] = self._policy.call(partial(_read, array, start, stop), what)
+            placed.check_there()
+        return KeptArrays(self.layout, values)
+
+
+def _group_around(array: zarr.Array[Any], opened: str | None) -> tuple[zarr.Group | None, str, str | None]:
+    """Return the group that an array is in, its name there, and the URL or path by which the store was opened."""
+    import zarr
+
+    folder, _, own = array.store_path.path.rpartition("/")
+    if own:
+        return zarr.open_group(array.store, path=folder or None, mode="r"), own, opened
+    # The array is all of what was opened, by its own path.
+    root = getattr(array.store, "root", None)
+    path = str(root) if opened is None and root is not None else opened
+    if path is None or type(array.store).__name__ == "ZipStore":
+        return None, own, opened
+    parent, _, own = path.rstrip("/").rpartition("/")
+    try:
+        return zarr.open_group(location(parent), mode="r"), own, parent
+    except (FileNotFoundError, ValueError, KeyError):
+        return None, own, opened
+
+
+def _read(array: zarr.Array[Any], start: int, stop: int) -> npt.NDArray[Any]:
+    return np.asarray(array[start:stop])
+
+
+def _times_of(array: zarr.Array[Any]) -> tuple[str, str] | None:
+    """Return the unit and the start of an array of times; None where it is none that can be told here."""
+    units, calendar = array.attrs.get("units"), array.attrs.get("calendar", "standard")
+    if not isinstance(units, str) or " since " not in units or np.dtype(array.dtype).kind not in "iuf":
+        return None
+    found = _SINCE.fullmatch(units.strip())
+    if found is None or calendar not in _CALENDARS or found["unit"].lower() not in _UNITS:
+        return None
+    try:
+        start = str(np.datetime64(_iso(found["start"]), "us"))
+    except ValueError:
+        return None
+    return _UNITS[found["unit"].lower()], start
+
+
+def _iso(text: str) -> str:
+    """Write a point in time with two digits each."""
+    date, _, clock = text.replace("T", " ").partition(" ")
+    year, month, day = date.split("-")
+    parts = [*clock.split(":"), "0", "0"][:3] if clock else ["0", "0", "0"]
+    seconds, _, fraction = parts[2].partition(".")
+    return (
+        f"{year}-{int(month):02}-{int(day):02}T{int(parts[0]):02}:{int(parts[1]):02}:{int(seconds):02}.{fraction or 0}"
+    )
