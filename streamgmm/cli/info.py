@@ -39,6 +39,8 @@ def info(model: str, as_json: bool) -> None:
         "reg_covar": fitted.reg_covar,
         "fitted_at": None if training is None else training.fitted_at,
         "n_rows": None if training is None else training.n_rows,
+        "table": None if training is None else training.table,
+        "where": None if training is None else training.where,
         "clusters": fitted.clusters_.tolist() if hasattr(fitted, "clusters_") else None,
         "metadata": fitted.metadata_ or None,
     }

@@ -197,6 +197,7 @@ def _training_of(entry: Any) -> TrainingSummary | None:
     known = {one.name for one in dataclasses.fields(TrainingSummary)}
     # Others are a later version's.
     values = {name: value for name, value in entry.items() if name in known}
+    values = {"table": None, "where": None, **values}
     if missing := known - values.keys():
         raise InputError(f"training has no {', '.join(sorted(missing))}")
     checks: tuple[tuple[tuple[str, ...], Callable[[Any], bool], str], ...] = (
@@ -204,7 +205,7 @@ def _training_of(entry: Any) -> TrainingSummary | None:
         (("sum_weight",), _is_number, "a finite number"),
         (("gap",), lambda one: one is None or _is_number(one), "a finite number, or null"),
         (("fitted_at", "fingerprint"), lambda one: isinstance(one, str), "a text"),
-        (("store",), lambda one: one is None or isinstance(one, str), "a text, or null"),
+        (("store", "table", "where"), lambda one: one is None or isinstance(one, str), "a text, or null"),
         (("versions",), lambda one: isinstance(one, dict), "an object"),
     )
     for names, fits, expected in checks:

@@ -40,6 +40,10 @@ class TrainingSummary:
         Estimated distance to the optimum at the end, nats per row.
     versions : dict of str
         Of Python, this package and those that it computes with.
+    table : str or None
+        Which table of a lake the rows were of, and at which version; without its place.
+    where : str or None
+        The condition by which they were those that were meant.
     """
 
     fitted_at: str
@@ -51,6 +55,8 @@ class TrainingSummary:
     n_passes: int
     gap: float
     versions: dict[str, str]
+    table: str | None = None
+    where: str | None = None
 
 
 def summarize_training(prepared: Preparation, cost: PassCost, gap: float) -> TrainingSummary:
@@ -73,6 +79,8 @@ def summarize_training(prepared: Preparation, cost: PassCost, gap: float) -> Tra
         n_passes=cost.n_passes,
         gap=gap,
         versions=dict(_versions()),
+        table=prepared.rows.version,
+        where=prepared.rows.where,
     )
 
 

@@ -122,6 +122,10 @@ class Rows(ABC):
         their parts are not known.
     memory_limit : int or None
         Bytes that a process may use for rows.
+    version : str or None
+        Which table the rows are of, and at which version, where it has some.
+    where : str or None
+        By which condition they are those that are meant.
     schema : FeatureSchema
         The columns of a table that are features and weights.
     kept : KeptLayout, or None
@@ -136,6 +140,8 @@ class Rows(ABC):
     in_memory: bool
     piece_bytes: int
     memory_limit: int | None = None
+    version: str | None = None
+    where: str | None = None
     schema: FeatureSchema = FeatureSchema()
     kept: KeptLayout | None = None
 
@@ -175,7 +181,9 @@ class Rows(ABC):
 
     def fingerprint(self) -> dict[str, Any]:
         """Return what tells these rows, and their cut into tasks, from others; JSON can hold it."""
+        table = {} if self.version is None else {"table": self.version}
         return {
+            **table,
             "rows": self.n_rows,
             "features": self.n_features,
             "dtype": str(self.dtype),

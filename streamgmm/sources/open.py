@@ -10,6 +10,7 @@ import numpy as np
 
 from streamgmm.exceptions import RowsError
 from streamgmm.sources.base import RandomAccessRows, Rows, as_sample_weight
+from streamgmm.sources.lakes import is_lake, open_lake
 from streamgmm.sources.paths import detect_format, normalize_path
 from streamgmm.sources.schema import ColumnRequest, FeatureSchema
 from streamgmm.sources.unwrapping import fill_masked, unwrap
@@ -17,9 +18,10 @@ from streamgmm.storage.requests import ReadPolicy
 
 _KINDS = (
     "a NumPy array, a pandas or polars DataFrame, a pyarrow Table or dataset, a zarr.Array or Group, a Dask array or "
-    "DataFrame, an xarray DataArray, the path of a .npy file, a Zarr store or Parquet files, or a list of Parquet files"
+    "DataFrame, an xarray DataArray, the path of a .npy file, a Zarr store or Parquet files, a list of Parquet files, "
+    "or a table of Delta Lake or Iceberg"
 )
-_STORED = ("dask.array", "dask.dataframe", "zarr", "zarr group", "pyarrow.dataset")
+_STORED = ("lake", "dask.array", "dask.dataframe", "zarr", "zarr group", "pyarrow.dataset")
 
 
 def is_stored(source: Any) -> bool:
@@ -43,6 +45,8 @@ def is_paths(source: Any) -> bool:
 
 def detect_kind(source: Any) -> str:
     """Name the kind of an object without importing what defines it: its library, or "other"."""
+    if is_lake(source):
+        return "lake"
     for cls in type(source).__mro__:
         module, name = cls.__module__, cls.__name__
         if name == "Array" and module.startswith("dask.array"):
@@ -111,7 +115,7 @@ def open_rows(
     InputError
         If there is a password in its URL.
     """
-    if isinstance(source, (str, os.PathLike)):
+    if isinstance(source, (str, os.PathLike)) and not is_lake(source):
         source = normalize_path(source)
     elif is_paths(source):
         source = [normalize_path(path) for path in source]
@@ -124,7 +128,9 @@ def open_rows(
 
 def _opened(source: Any, request: ColumnRequest, weights: Any, memory_limit: int | None) -> Rows:
     kind = detect_kind(source)
-    if request.where is not None and not (isinstance(source, str) or kind == "pyarrow.dataset" or is_paths(source)):
+    if request.where is not None and not (
+        isinstance(source, str) or kind in ("lake", "pyarrow.dataset") or is_paths(source)
+    ):
         raise _no_filter(f"a {type(source).__module__.partition('.')[0]} {type(source).__name__}")
     if kind == "dask.array":
         from streamgmm.sources.dask_arrays import DaskRows
@@ -150,6 +156,10 @@ def _opened(source: Any, request: ColumnRequest, weights: Any, memory_limit: int
 
 
 def _random_access(source: Any, kind: str, request: ColumnRequest, memory_limit: int | None) -> RandomAccessRows:
+    if kind == "lake":
+        from streamgmm.sources.parquet import ParquetRows
+
+        return ParquetRows(open_lake(source), request, memory_limit=memory_limit)
     if isinstance(source, str):
         return _open_path(source, request, memory_limit)
     if kind == "pyarrow.dataset" or is_paths(source):

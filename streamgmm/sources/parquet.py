@@ -16,6 +16,7 @@ from streamgmm.sources.arrow_tables import ArrowLayout, numbers_of, plain_values
 from streamgmm.sources.base import Block, RandomAccessRows, RowRange
 from streamgmm.sources.chunking import COPIES, PIECE_BYTES, check_piece, choose_task_bytes, fits, limit_task_bytes
 from streamgmm.sources.kept import KeptLayout, KeptTable, TableLayout
+from streamgmm.sources.lakes import LakeTable
 from streamgmm.sources.parquet_columns import Columns, Value
 from streamgmm.sources.parquet_files import dataset_files, find_files, list_files
 from streamgmm.sources.parquet_filter import BoundFilter, count_groups
@@ -72,8 +73,8 @@ class ParquetRows(RandomAccessRows):
 
     Parameters
     ----------
-    source : str, sequence of str, or pyarrow.dataset.Dataset
-        A file, a folder, or a pattern, anything that fsspec opens; files; or a dataset of files.
+    source : str, sequence of str, LakeTable, or pyarrow.dataset.Dataset
+        A file, a folder, or a pattern, anything that fsspec opens; files; a table of a lake; or a dataset of files.
     request : ColumnRequest
         The features: all columns that all files have, but the weights and a pandas index, where none are named.
         Partition keys are used only where named. A file that lacks a column that is named has missing values there.
@@ -83,7 +84,7 @@ class ParquetRows(RandomAccessRows):
 
     def __init__(
         self,
-        source: str | Sequence[str] | pads.Dataset,
+        source: str | Sequence[str] | LakeTable | pads.Dataset,
         request: ColumnRequest,
         *,
         memory_limit: int | None = None,
@@ -93,6 +94,8 @@ class ParquetRows(RandomAccessRows):
         elif isinstance(source, Sequence):
             more = f" and {len(source) - 1} more" if len(source) > 1 else ""
             self.description, first = f"{source[0]}{more}", source[0]
+        elif isinstance(source, LakeTable):
+            self.description, first, self.version = source.description, source.files.files[0].url, source.version
         else:
             self.description, first = "the dataset X", ""
         self._policy = ReadPolicy.of(first)
@@ -102,12 +105,15 @@ class ParquetRows(RandomAccessRows):
                 return Columns.of(find_files(source), request, self.description)
             if isinstance(source, Sequence):
                 return Columns.of(list_files(source), request, self.description)
+            if isinstance(source, LakeTable):
+                return Columns.of(source.files, request, self.description, source.schema, table=source)
             return Columns.of(dataset_files(source), request, self.description, source.schema)
 
         columns = self._policy.call(planned, self.description)
         self._policy = ReadPolicy.of(columns.footers[0].file.url)
         self._casts = columns.declared
         self._where = request.where
+        self.where = None if request.where is None else request.where.text
         self._batch_rows = _BATCH_ROWS
         self._groups = self._find_groups(columns)
         self._starts = [0, *accumulate(group.n_rows for group in self._groups)]

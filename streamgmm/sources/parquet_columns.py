@@ -19,6 +19,8 @@ from streamgmm.sources.schema import Chosen, ColumnRequest
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from streamgmm.sources.lakes import LakeTable
+
 #: The value of a partition key; None where it is missing.
 Value: TypeAlias = int | float | None
 
@@ -90,8 +92,27 @@ class Columns:
     declared: pa.Schema | None = None
 
     @classmethod
-    def of(cls, found: FoundFiles, request: ColumnRequest, what: str, declared: pa.Schema | None = None) -> Columns:
+    def of(
+        cls,
+        found: FoundFiles,
+        request: ColumnRequest,
+        what: str,
+        declared: pa.Schema | None = None,
+        *,
+        table: LakeTable | None = None,
+    ) -> Columns:
         """Read the footers and choose the columns.
+
+        Parameters
+        ----------
+        found : FoundFiles
+        request : ColumnRequest
+        what : str
+            The files, as errors name them.
+        declared : pyarrow.Schema, optional
+            The types that a dataset, or a table, gives its columns.
+        table : LakeTable, optional
+            Of which these are the files: its partition keys are columns like others, which need not be named.
 
         Raises
         ------
@@ -114,12 +135,15 @@ class Columns:
             everywhere = [name for name in names if all(footer.has(name) for footer in footers)]
         else:
             available, index = declared.names, index_columns(declared)
-            everywhere = [name for name in available if name not in keys or any(name in f.columns for f in footers)]
+            in_files = {name for footer in footers for name in footer.columns}
+            everywhere = [name for name in available if table is not None or name not in keys or name in in_files]
         default = [name for name in everywhere if name not in index]
         chosen = request.choose(available, what, default)
         if declared is None and not request.names_features:
             known = {*everywhere, *index}
             _warn_of_left_out([name for name in names if name not in known], footers, what)
+        if table is not None:
+            table.check_names(chosen.all, footers)
         for name in chosen.all:
             _check_once(name, footers)
             _warn_of_lacking(name, footers, what)

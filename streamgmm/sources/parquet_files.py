@@ -147,10 +147,13 @@ def _folders_of(files: list[str], base: str) -> list[str]:
 
 
 def _lake(path: str, kind: str) -> str:
+    instead = {
+        "a Delta Lake table": f"Give the table, delta:{path}",
+        "an Iceberg table": "Give the table, iceberg:CATALOG.NAMESPACE.TABLE",
+    }.get(kind, "Give the list of its live files, or a table that its own library has read")
     return (
         f"{path} is {kind}: its log says which of its files are rows, and some may be deleted or old. Read as plain "
-        "Parquet they would count too. Give the list of its live files, or an Arrow table or a Dask DataFrame that the "
-        "table's own library has read"
+        f"Parquet they would count too. {instead}"
     )
 
 

@@ -158,7 +158,13 @@ def check_checkpoint_apart(checkpoint: str | os.PathLike[str], rows: InUse) -> N
 
 def _places(source: Any) -> Iterator[Place]:
     if isinstance(source, (str, os.PathLike)):
-        yield from _named(os.fspath(source))
+        # Of a table of Iceberg only its catalog knows where it is.
+        name = os.fspath(source)
+        if name.startswith("delta:"):
+            place, at, version = name.removeprefix("delta:").rpartition("@")
+            yield find_place(place if at and version.isdecimal() else name.removeprefix("delta:"))
+        elif not name.startswith("iceberg:"):
+            yield from _named(name)
     elif isinstance(source, (list, tuple)):
         if source and all(isinstance(one, (str, os.PathLike)) for one in source):
             yield from chain.from_iterable(_named(os.fspath(one)) for one in source)

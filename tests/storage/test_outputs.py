@@ -84,7 +84,7 @@ def commands(source, output):
     return [
         (model, ["fit", source, "--components", 1, "--output", model]),
         (model, ["select", source, "--components", 1, "--output", model, "--overwrite"]),
-        (result, ["predict", source, source, "--output", result, "--proba"]),
+        (result, ["predict", source, source, "--output", result, "--write", "responsibilities"]),
         (f"{output}.parquet", ["predict", source, source, "--output", f"{output}.parquet", "--overwrite"]),
     ]
 

@@ -1,0 +1,270 @@
+"""Tables of lakes, Delta Lake's and Iceberg's: the files that the table's own log names at one version, as rows.
+
+``delta:PATH`` or ``delta:PATH@VERSION``, ``iceberg:CATALOG.TABLE`` or ``iceberg:CATALOG.TABLE@SNAPSHOT``, or a
+``deltalake.DeltaTable`` or a table of ``pyiceberg``. The version is fixed when the source is opened. Rows that were
+removed or superseded are in files that the log does not name any more; where it says of a file that some of its rows
+don't count, or that its columns have other names than the table's, the table is refused: files alone don't tell.
+"""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
+
+from streamgmm.exceptions import InputError, ReadError, RowsError
+from streamgmm.sources.parquet_files import FoundFiles, StoredFile
+from streamgmm.sources.paths import normalize_path
+from streamgmm.storage.urls import get_filesystem
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+PREFIXES = ("delta:", "iceberg:")
+#: What is read for a table, and what installs it.
+_LIBRARIES = {"deltalake": "delta", "pyiceberg": "iceberg"}
+
+
+@dataclass(frozen=True)
+class LakeTable:
+    """A table at one version.
+
+    Attributes
+    ----------
+    description : str
+        How errors name it.
+    version : str
+        Which table it is, and at which version; without its place.
+    files : FoundFiles
+    schema : pyarrow.Schema
+        The types of its columns; partition columns among them.
+    field_ids : mapping of str to int, or None
+        By which numbers files know the columns, whatever they call them.
+    """
+
+    description: str
+    version: str
+    files: FoundFiles
+    schema: pa.Schema
+    field_ids: Mapping[str, int] | None = None
+
+    def check_names(self, columns: Any, footers: Any) -> None:
+        """Raise RowsError where a file knows a column by another name, or another column by its name."""
+        if self.field_ids is None:
+            return
+        for footer in footers:
+            ids = {one.name: _field_id(one) for one in footer.schema}
+            if all(number is None for number in ids.values()):
+                continue  # as files that were imported: their names are the table's
+            for name in columns:
+                number = self.field_ids[name]
+                other = next((known for known, its in ids.items() if its == number and known != name), None)
+                if other is not None or ids.get(name, number) != number:
+                    was = f"it was named {other!r}" if other is not None else "another column had that name"
+                    raise RowsError(
+                        f"column {name!r} of {self.description} has been renamed or replaced: {was} when "
+                        f"{footer.file.url} was written. Rewrite the table's files, or give a table that its own "
+                        "library has read, table.scan().to_arrow()"
+                    )
+
+
+def is_lake(source: Any) -> bool:
+    """Tell a table of a lake, or its name, from other sources without importing what defines it."""
+    if isinstance(source, str):
+        return source.startswith(PREFIXES)
+    return any(
+        (cls.__module__.split(".")[0], cls.__name__) in (("deltalake", "DeltaTable"), ("pyiceberg", "Table"))
+        for cls in type(source).__mro__
+    )
+
+
+def open_lake(source: Any) -> LakeTable:
+    """Open a table at the version that is named, or at the one that it has now.
+
+    Raises
+    ------
+    RowsError
+        If there is no such table or version, or some rows of its files don't count.
+    InputError
+        If what reads such tables is not installed.
+    """
+    if isinstance(source, str):
+        kind, _, place = source.partition(":")
+        return _open_delta(place) if kind == "delta" else _open_iceberg(place)
+    if type(source).__module__.startswith("deltalake"):
+        return _read_delta(source)
+    return _read_iceberg(source, None)
+
+
+def _split(place: str) -> tuple[str, str | None]:
+    """Return a place and what stands behind its last @."""
+    before, at, after = place.rpartition("@")
+    return (before, after) if at and after and "/" not in after else (place, None)
+
+
+def _import(name: str) -> Any:
+    from importlib import import_module
+
+    try:
+        return import_module(name)
+    except ImportError as error:
+        package, _, _ = name.partition(".")
+        extra = _LIBRARIES[package]
+        raise InputError(f"{extra}: tables are read with {package}: pip install 'streamgmm[{extra}]'") from error
+
+
+def _open_delta(place: str) -> LakeTable:
+    path, version = _split(place)
+    if version is not None and not version.isdecimal():
+        raise RowsError(f"delta:{place} has {version!r} for its version; expected a number, delta:{path}@3")
+    if not path:
+        raise RowsError("delta: names no table; expected delta:PATH or delta:PATH@VERSION")
+    deltalake = _import("deltalake")
+    where = normalize_path(path)
+    try:
+        table = deltalake.DeltaTable(where, version=None if version is None else int(version))
+    except Exception as error:  # those of the library among them
+        said = " ".join(str(error).split())
+        kind = RowsError if "ersion" in said or "not a" in said.lower() or "no files" in said.lower() else ReadError
+        raise kind(f"delta:{place} can't be opened: {said}") from error
+    return replace(_read_delta(table), description=f"delta:{path}@{table.version()}")
+
+
+def _read_delta(table: Any) -> LakeTable:
+    import pyarrow as pa
+
+    configuration = table.metadata().configuration
+    description = f"the Delta table {_path(table.table_uri)} at version {table.version()}"
+    mapping = configuration.get("delta.columnMapping.mode", "none")
+    if mapping != "none":
+        raise RowsError(
+            f"{description} has column mapping ({mapping}): its files have other names for the columns. Give a table "
+            "that the library itself has read, or rewrite it without"
+        )
+    _check_no_deletion_vectors(table, description)
+    schema = pa.schema(table.schema().to_arrow())
+    actions = pa.table(table.get_add_actions(flatten=True))
+    partitions = table.metadata().partition_columns
+    root = _path(table.table_uri)
+    filesystem, _ = get_filesystem(root)
+    files = []
+    for action in actions.select(["path", *(f"partition.{name}" for name in partitions)]).to_pylist():
+        path = unquote(action["path"])
+        url = path if "://" in path or path.startswith("/") else f"{root.rstrip('/')}/{path}"
+        keys = tuple((name, action[f"partition.{name}"]) for name in partitions)
+        files.append(StoredFile(get_filesystem(url)[1], url, keys))
+    version = f"Delta Lake table {table.metadata().id}, version {table.version()}"
+    return LakeTable(description, version, _found(files, filesystem, description), schema)
+
+
+def _check_no_deletion_vectors(table: Any, description: str) -> None:
+    if "deletionVectors" not in (table.protocol().reader_features or ()):
+        return
+    import pyarrow as pa
+
+    try:
+        n = str(pa.table(table.deletion_vectors()).num_rows)
+    except Exception:  # the library's own: there is one that it can't read
+        n = "some"
+    if n != "0":
+        raise RowsError(
+            f"{description} has deletion vectors for {n} of its files: rows that are in a file and don't count. "
+            "Rewrite these files (OPTIMIZE or REORG TABLE ... APPLY (PURGE)), or give a table that the library itself "
+            "has read"
+        )
+
+
+def _open_iceberg(place: str) -> LakeTable:
+    name, snapshot = _split(place)
+    catalog, _, identifier = name.partition(".")
+    if not catalog or not identifier:
+        raise RowsError(f"iceberg:{place} names no table; expected iceberg:CATALOG.NAMESPACE.TABLE@SNAPSHOT")
+    load_catalog = _import("pyiceberg.catalog").load_catalog
+    try:
+        table = load_catalog(catalog).load_table(identifier)
+    except Exception as error:  # those of the library among them
+        said = " ".join(str(error).split()) or type(error).__name__
+        kind = RowsError if type(error).__name__.startswith("NoSuch") or isinstance(error, ValueError) else ReadError
+        raise kind(
+            f"iceberg:{place} can't be opened: {said} (catalogs are those of pyiceberg's configuration, "
+            "~/.pyiceberg.yaml or PYICEBERG_CATALOG__...)"
+        ) from error
+    found = _read_iceberg(table, snapshot)
+    return replace(found, description=f"iceberg:{name}@{found.version.rpartition(' ')[2]}")
+
+
+def _read_iceberg(table: Any, snapshot: str | None) -> LakeTable:
+    import pyarrow as pa
+
+    name = ".".join(table.name())
+    known = {str(one.snapshot_id): one for one in table.snapshots()}
+    if snapshot is None:
+        chosen = table.current_snapshot()
+    elif snapshot in known:
+        chosen = known[snapshot]
+    else:
+        chosen = table.snapshot_by_name(snapshot)
+        if chosen is None:
+            raise RowsError(
+                f"the Iceberg table {name} has no snapshot {snapshot!r}; it has {', '.join(list(known)[-5:]) or 'none'}"
+            )
+    if chosen is None:
+        raise RowsError(f"the Iceberg table {name} has no snapshot: no rows were ever written")
+    description = f"the Iceberg table {name} at snapshot {chosen.snapshot_id}"
+    # As the library gives the rows: those of an old snapshot with the columns that the table had then.
+    scan = table.scan() if snapshot is None else table.scan(snapshot_id=chosen.snapshot_id)
+    fields = scan.projection().fields
+    schema = pa.schema([one.remove_metadata() for one in scan.projection().as_arrow()])
+    files = []
+    for task in scan.plan_files():
+        if task.delete_files:
+            raise RowsError(
+                f"{description} has delete files for {task.file.file_path}: rows that are in a file and don't count. "
+                "Rewrite its data files, or give a table that the library itself has read, table.scan().to_arrow()"
+            )
+        if str(task.file.file_format).rpartition(".")[2] != "PARQUET":
+            raise RowsError(f"{description} has files that are no Parquet: {task.file.file_path}")
+        url = _path(task.file.file_path)
+        files.append(StoredFile(get_filesystem(url)[1], url, tuple(_identity_keys(table, task.file))))
+    filesystem = get_filesystem(files[0].url)[0] if files else None
+    version = f"Iceberg table {table.metadata.table_uuid}, snapshot {chosen.snapshot_id}"
+    found = _found(files, filesystem, description)
+    return LakeTable(description, version, found, schema, {one.name: one.field_id for one in fields})
+
+
+def _identity_keys(table: Any, file: Any) -> Iterator[tuple[str, Any]]:
+    """Give the values that a file has in the columns that the table is partitioned by."""
+    spec = table.specs()[file.spec_id]
+    for place, part in enumerate(spec.fields):
+        if str(part.transform) != "identity":
+            continue
+        name = table.schema().find_column_name(part.source_id)
+        value = file.partition[place]
+        if name is None:
+            continue
+        kind = str(table.schema().find_type(part.source_id))
+        if kind == "date" and value is not None:
+            value = datetime.date(1970, 1, 1) + datetime.timedelta(days=int(value))
+        if kind in ("boolean", "int", "long", "string", "date"):
+            yield name, value
+
+
+def _found(files: list[StoredFile], filesystem: Any, description: str) -> FoundFiles:
+    if not files:
+        raise RowsError(f"{description} has no files: no rows")
+    return FoundFiles(tuple(files), filesystem)
+
+
+def _path(uri: str) -> str:
+    """Return the path of a file: URI, and others as they are."""
+    if not uri.startswith("file:"):
+        return uri
+    path = uri.removeprefix("file:")
+    return unquote("/" + path.lstrip("/")) if "%" in path else "/" + path.lstrip("/")
+
+
+def _field_id(one: pa.Field) -> int | None:
+    number = (one.metadata or {}).get(b"PARQUET:field_id")
+    return None if number is None else int(number)
