@@ -6,6 +6,7 @@
     ├── InputError (ValueError)            what the user gave can't be used; the message says what can
     │   ├── RowsError                      the rows: their place, kind, columns, dtype
     │   │   ├── MissingValuesError         a NaN or an infinity where missing="raise"
+    │   │   ├── ConditionError             where= is no condition, or one that the columns can't answer
     │   │   ├── ReadError                  the store does not give them: gone, no permission, failing again and again
     │   │   └── DataChangedError           the store is not what it was in an earlier pass
     │   ├── ModelFileError                 a file that is no streamgmm model, or a newer one
@@ -39,6 +40,10 @@ class RowsError(InputError):
 
 class MissingValuesError(RowsError):
     """A value is NaN or infinite and ``missing="raise"``."""
+
+
+class ConditionError(RowsError):
+    """What ``where`` says is no condition, or one that the types of the columns don't allow."""
 
 
 class ReadError(RowsError):

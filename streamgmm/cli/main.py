@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from importlib import import_module
+from itertools import pairwise
 
 import click
 
@@ -17,11 +19,17 @@ _COMMANDS = {
     "select": "Compare mixtures of several sizes, all fed by the same passes.",
     "predict": "Write labels, responsibilities or densities of a store's rows.",
     "score": "Print the log-likelihood of a store's rows.",
+    "compare": "Compare models on the same rows, and keep the best.",
+    "run": "Run the steps of a job file.",
     "plot": "Draw a model, and rows of a store next to it.",
     "export": "Write a model as ONNX, SQL or for scikit-learn.",
     "info": "Show what is in a model file.",
     "demo": "Fit a mixture to patches of two photographs, and show it.",
 }
+
+
+#: Where a context keeps the command line.
+_ARGUMENTS = "streamgmm.arguments"
 
 
 class _LazyGroup(click.Group):
@@ -40,6 +48,10 @@ class _LazyGroup(click.Group):
         with formatter.section("Commands"):
             formatter.write_dl(list(_COMMANDS.items()))
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        ctx.meta[_ARGUMENTS] = list(args)
+        return super().parse_args(ctx, args)
+
     def invoke(self, ctx: click.Context) -> object:
         try:
             return super().invoke(ctx)
@@ -49,10 +61,20 @@ class _LazyGroup(click.Group):
             sys.exit(2)
         except (StreamGMMError, OSError) as error:
             from streamgmm.cli.options import name_options
+            from streamgmm.jobs.exit_codes import ExitCode, code_of
+            from streamgmm.jobs.log import Log
 
             message = name_options(" ".join(str(error).split()))
-            click.echo(f"streamgmm: {message or type(error).__name__}", err=True)
-            sys.exit(1)
+            code = code_of(error) or ExitCode.BAD_DATA
+            Log(as_json=_wants_json(ctx.meta.get(_ARGUMENTS, []))).error(
+                message or type(error).__name__, exit_code=int(code)
+            )
+            sys.exit(int(code))
+
+
+def _wants_json(arguments: list[str]) -> bool:
+    """Whether the log is asked for in JSON: of a command line that could not be read, too."""
+    return "--log-format=json" in arguments or any(pair == ("--log-format", "json") for pair in pairwise(arguments))
 
 
 #: What there is to do at first, under the commands.
@@ -79,5 +101,18 @@ def main() -> None:
     """
 
 
+def start() -> None:
+    """Run a command in a process of its own."""
+    try:
+        main()
+    except SystemExit as ended:
+        if type(ended) is not SystemExit:
+            # The time was up, or SIGTERM came: threads that wait for something are not waited for.
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(int(ended.code or 0))
+        raise
+
+
 if __name__ == "__main__":
-    main()
+    start()

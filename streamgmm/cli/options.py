@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import re
-import signal
-import sys
-import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import click
 
-from streamgmm.exceptions import InputError
 from streamgmm.fitting.parameters import PARAMETERS, Choice, Integer, Number, Size, Switch
 
 columns = click.option(
@@ -26,6 +21,18 @@ where = click.option(
 )
 weight_column = click.option("--weight-column", metavar="NAME", help="The column of a table that holds row weights.")
 overwrite = click.option("--overwrite", is_flag=True, help="Replace the output where it exists.")
+
+
+def if_exists(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add --if-exists and --overwrite."""
+    what = click.option(
+        "--if-exists",
+        type=click.Choice(["fail", "skip", "replace"]),
+        default="fail",
+        show_default=True,
+        help="Where another output is there; one that this very command has made is finished.",
+    )
+    return what(overwrite(command))
 
 
 def number_or_auto(_context: click.Context, _option: click.Parameter, value: str) -> float | str:
@@ -108,80 +115,34 @@ def split_columns(columns: str | None) -> list[str] | None:
     return None if columns is None else [name.strip() for name in columns.split(",")]
 
 
-@contextmanager
-def running_on(scheduler: str, workers: int | None, memory_limit: str | None) -> Iterator[None]:
-    """Make a scheduler the active one: the address of a cluster, "threads", or "processes" for one of our own."""
-    import dask
-
-    if scheduler in ("threads", "synchronous"):
-        with dask.config.set(scheduler=scheduler, num_workers=workers):
-            yield
-        return
-    from dask.distributed import Client, LocalCluster
-
-    if scheduler == "processes":
-        with (
-            # With any free port: another cluster on this machine may have the usual one.
-            LocalCluster(
-                n_workers=workers,
-                threads_per_worker=1,
-                memory_limit=memory_limit or "auto",
-                dashboard_address="127.0.0.1:0",
-            ) as cluster,
-            Client(cluster),
-        ):
-            yield
-        return
-    if "://" not in scheduler and ":" not in scheduler:
-        raise InputError(
-            f"--scheduler must be the address of a Dask scheduler (tcp://host:8786), 'threads' or 'processes'; "
-            f"got {scheduler!r}"
-        )
-    try:
-        # Also how long it looks for a scheduler that it has lost: distributed.comm.timeouts.connect.
-        client = Client(scheduler)
-    except OSError as error:
-        raise InputError(f"no Dask scheduler answers at {scheduler}: {error}") from error
-    with client:
-        yield
+#: Options that say how a command runs, and not what its step is.
+_OF_RUN = (
+    "scheduler", "workers", "memory_limit", "as_json", "log_format", "metrics", "max_seconds", "dry_run", "strict",
+    "quiet",
+)  # fmt: skip
 
 
-class _Terminated(SystemExit):
-    """What SIGTERM raises wherever the main thread is."""
+def split_options(given: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the options that say how a command runs, and those that say what its step is."""
+    if given.pop("overwrite", False):
+        given["if_exists"] = "replace"
+    run = {name: value for name, value in given.items() if name in _OF_RUN}
+    return run, {name: value for name, value in given.items() if name not in _OF_RUN}
 
 
-@contextmanager
-def ended_by_sigterm(message: str) -> Iterator[None]:
-    """Let SIGTERM end what runs as an error would, everything closed, and exit with 143 as shells expect it."""
-    code = 128 + signal.SIGTERM
-
-    def end(*_: Any) -> None:
-        click.echo(f"streamgmm: {message}", err=True)
-        raise _Terminated(code)
-
-    before = signal.signal(signal.SIGTERM, end)
-    try:
-        yield
-    except _Terminated:
-        # Everything is closed. A thread that waits for a store, or one that was being started when the signal came,
-        # would keep the interpreter from ending.
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(code)
-    finally:
-        signal.signal(signal.SIGTERM, before)
+def escape_variables(value: Any) -> Any:
+    """Return the same, with dollar signs that stand for themselves."""
+    if isinstance(value, dict):
+        return {name: escape_variables(one) for name, one in value.items()}
+    if isinstance(value, list):
+        return [escape_variables(one) for one in value]
+    return value.replace("$", "$$") if isinstance(value, str) else value
 
 
 @contextmanager
 def one_line_warnings() -> Iterator[None]:
     """Show warnings as one line each on standard error."""
+    from streamgmm.jobs.log import Log
 
-    def show(message: Warning | str, *_: Any, **__: Any) -> None:
-        print(f"streamgmm: warning: {' '.join(str(message).split())}", file=sys.stderr)
-
-    with warnings.catch_warnings():
-        # Those meant for users; what libraries tell each other's developers is not.
-        warnings.simplefilter("ignore")
-        warnings.simplefilter("always", UserWarning)
-        warnings.showwarning = show
+    with Log().hearing_warnings():
         yield

@@ -40,9 +40,10 @@ def plan(
     Example: streamgmm plan rows.zarr --components 16 --scheduler processes --memory-limit 1GB
     """
     from streamgmm import GaussianMixture
+    from streamgmm.jobs.running import running_on
 
     model = GaussianMixture(n_components, covariance_type=covariance_type, memory_limit=memory_limit)
-    with options.one_line_warnings(), options.running_on(scheduler, workers, memory_limit):
+    with options.one_line_warnings(), running_on(scheduler, workers, memory_limit):
         found = model.plan(
             source, sample_weight=weight_column, columns=options.split_columns(columns), where=where, probe=probe
         )

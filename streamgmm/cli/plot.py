@@ -37,6 +37,7 @@ def plot(
     Example: streamgmm plot model.safetensors rows.zarr --output model.html
     """
     from streamgmm import load
+    from streamgmm.jobs.running import running_on
     from streamgmm.plots.page import save_pictures
     from streamgmm.storage.outputs import check_output
 
@@ -48,6 +49,6 @@ def plot(
         # Features without names are asked for by their places.
         known = fitted._names()
         chosen = [int(name) if name not in known and name.isdigit() else name for name in names]
-    with options.one_line_warnings(), options.running_on(scheduler, workers, None):
+    with options.one_line_warnings(), running_on(scheduler, workers, None):
         drawn = save_pictures(fitted, output, source, what=what, features=chosen, sample_weight=weight_column)
     click.echo(f"{output}: {', '.join(drawn)}")

@@ -113,7 +113,7 @@ def run_together(
     max_iter: int,
     comparison: Comparison | None = None,
     challenge: Challenge | None = None,
-    callback: Callable[[Sequence[Candidate]], None] | None = None,
+    callback: Callable[[Sequence[Candidate]], object] | None = None,
     n_iter: int = 0,
     patient: bool = False,
 ) -> list[Candidate]:
@@ -133,7 +133,7 @@ def run_together(
         Called once, after the first pass: may return another candidate, made of the rows that the first one explains
         worst.
     callback : callable, optional
-        Called with the candidates after each pass.
+        Called with the candidates after each pass; all stop where it returns True.
     n_iter : int
         Readings that have been made before.
     patient : bool, default=False
@@ -166,8 +166,9 @@ def run_together(
         if challenge is not None and n_iter == 1 and outcome.unlikely is not None and fits[0].active:
             challenger = challenge(fits[0], outcome.unlikely)
             fits += [] if challenger is None else [challenger]
-        if callback is not None:
-            callback(fits)
+        if callback is not None and callback(fits) is True:
+            stopped = StopReason.STOPPED
+            fits = [replace(fit, state=replace(fit.state, stop_reason=stopped)) if fit.active else fit for fit in fits]
     return fits
 
 

@@ -36,6 +36,8 @@ class StopReason(Enum):
         All `max_iter` iterations are done.
     DEGENERATE
         A component starves or has collapsed, and the fit is one that repairs none.
+    STOPPED
+        The callback asked for an end.
     GIVEN
         The parameters were given: there was no fit.
     """
@@ -44,6 +46,7 @@ class StopReason(Enum):
     NOISE_FLOOR = "rounding reached"
     MAX_ITER = "max_iter reached"
     DEGENERATE = "a component has collapsed"
+    STOPPED = "stopped when asked to"
     GIVEN = "parameters were given"
 
     @property
@@ -54,6 +57,7 @@ class StopReason(Enum):
             StopReason.NOISE_FLOOR: "nothing is left to gain but the rounding of the log-likelihood",
             StopReason.MAX_ITER: "raise max_iter or tol, or start better: n_init, init_params, means_init",
             StopReason.DEGENERATE: "use reg_covar='auto', fewer components, or another covariance_type",
+            StopReason.STOPPED: "fit again with the same checkpoint to go on, or with more time",
             StopReason.GIVEN: "nothing was fitted",
         }[self]
 

@@ -106,7 +106,8 @@ class GaussianMixture(SelfDescribingMixture):
         Whether to go on from what is in `checkpoint`: where there is something of this fit (what is there of another
         one that has not ended is an error), always, or never. `max_iter` may differ from run to run.
     callback : callable, default=None
-        Called with the state of the fit (a `State`) after every iteration. What it raises ends the fit.
+        Called with the state of the fit (a `State`) after every iteration. Where it returns True the fit ends there,
+        with what it has found; what it raises ends it without.
 
     Attributes
     ----------
@@ -186,7 +187,7 @@ class GaussianMixture(SelfDescribingMixture):
         persist: bool | str = "auto",
         checkpoint: str | os.PathLike[str] | None = None,
         resume: str = "auto",
-        callback: Callable[[State], None] | None = None,
+        callback: Callable[[State], object] | None = None,
     ) -> None:
         self.n_components = n_components
         self.covariance_type = covariance_type

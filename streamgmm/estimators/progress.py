@@ -15,7 +15,7 @@ from streamgmm.fitting.listener import Listener, Silence
 
 @contextmanager
 def report_progress(
-    verbose: int, verbose_interval: int, callback: Callable[[State], None] | None = None
+    verbose: int, verbose_interval: int, callback: Callable[[State], object] | None = None
 ) -> Iterator[Listener]:
     """Give what hears how a fit comes along, and says so.
 
@@ -110,15 +110,14 @@ def _show_bar() -> Iterator[Bar]:
 class WithCallback:
     """A listener, and a user's callback that hears after it."""
 
-    def __init__(self, listener: Listener, callback: Callable[[State], None] | None) -> None:
+    def __init__(self, listener: Listener, callback: Callable[[State], object] | None) -> None:
         self._listener, self._callback = listener, callback
 
     def begin(self, phase: str) -> None:
         """Pass it on."""
         self._listener.begin(phase)
 
-    def update(self, state: State) -> None:
+    def update(self, state: State) -> object:
         """Pass it on, and call back."""
         self._listener.update(state)
-        if self._callback is not None:
-            self._callback(state)
+        return None if self._callback is None else self._callback(state)

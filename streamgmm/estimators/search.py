@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import sys
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -107,6 +107,7 @@ def search(
     columns: Sequence[str] | None = None,
     feature_dim: Hashable | None = None,
     where: str | None = None,
+    stop: Callable[[], bool] | None = None,
     **parameters: Any,
 ) -> SearchResult:
     """Fit many mixtures with the same passes over the rows, and return the best by a criterion.
@@ -138,6 +139,8 @@ def search(
         The dimension of a DataArray of xarray that holds the features.
     where : str, default=None
         Which rows of Parquet files are meant, as `GaussianMixture.fit` takes it.
+    stop : callable, default=None
+        Asked after each pass; where it returns True the search ends with what it has found.
     **parameters
         Other parameters of `GaussianMixture`: `tol`, `reg_covar`, `random_state`, `missing`, `memory_limit`, ... Those
         for one mixture are refused: starts that are given, `warm_start`, `callback`, `verbose_interval`, `checkpoint`,
@@ -187,7 +190,13 @@ def search(
         raise InputError("search compares fits, and with max_iter=0 there are none: use max_iter=1 or more")
     rows = models[0]._open_to_fit(X, sample_weight, columns=columns, feature_dim=feature_dim, where=where)
     settings = [settings_of(model, rows) for model in models]
-    report = _report if models[0].verbose else None
+
+    def after_pass(fits: Sequence[Candidate]) -> bool:
+        if models[0].verbose:
+            _report(fits)
+        return stop is not None and stop()
+
+    report = after_pass if models[0].verbose or stop is not None else None
     found = select(rows, settings, criterion, float(held_out), report)
     best = models[found.best]
     # Another one may have been asked for: the estimator says what it is.

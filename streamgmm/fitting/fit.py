@@ -146,7 +146,7 @@ def refine(
 
     pass_numbers = count(progress.n_passes + 1)
 
-    def after_pass(fits: Sequence[Candidate]) -> None:
+    def after_pass(fits: Sequence[Candidate]) -> object:
         if checkpoint is not None:
             checkpoint.keep_progress(
                 Progress(
@@ -156,8 +156,7 @@ def refine(
                     problem.m_step,
                 )
             )
-        if listener is not None:
-            listener.update(best_candidate(fits).state)
+        return None if listener is None else listener.update(best_candidate(fits).state)
 
     fits = run_together(
         [Candidate.begin(problem, accelerator, _reopened(state, settings)) for state in progress.states],
@@ -204,7 +203,7 @@ def _calibrated(parameters: MixtureParameters, sample: RowsInMemory) -> Calibrat
 
 def _reopened(state: State, settings: Settings) -> State:
     """Let a fit go on that has stopped at a number of iterations that is higher now."""
-    goes_on = state.stop_reason is StopReason.MAX_ITER and state.n_iter < settings.max_iter
+    goes_on = state.stop_reason in (StopReason.MAX_ITER, StopReason.STOPPED) and state.n_iter < settings.max_iter
     return replace(state, stop_reason=None) if goes_on else state
 
 

@@ -13,8 +13,8 @@ class Listener(Protocol):
     def begin(self, phase: str) -> None:
         """Hear what the fit does from now on."""
 
-    def update(self, state: State) -> None:
-        """Hear where it stands after an iteration, once that is in the checkpoint."""
+    def update(self, state: State) -> object:
+        """Hear where it stands after an iteration, once that is in the checkpoint; True ends the fit there."""
 
 
 class Silence:

@@ -100,7 +100,7 @@ def select(
     candidates: Sequence[Settings],
     criterion: str,
     share: float,
-    callback: Callable[[Sequence[Candidate]], None] | None = None,
+    callback: Callable[[Sequence[Candidate]], object] | None = None,
 ) -> Selection:
     """Fit all candidates with the same passes, choose the best, and fit that to all rows.
 
@@ -114,7 +114,7 @@ def select(
     share : float
         Of the rows to hold out.
     callback : callable, optional
-        Called with the candidates after each pass.
+        Called with the candidates after each pass; all stop where it returns True.
     """
     with one_blas_thread():
         return _select(rows, candidates, criterion, share, callback)
@@ -125,7 +125,7 @@ def _select(
     candidates: Sequence[Settings],
     criterion: str,
     share: float,
-    callback: Callable[[Sequence[Candidate]], None] | None,
+    callback: Callable[[Sequence[Candidate]], object] | None,
 ) -> Selection:
     began = time.perf_counter()
     rows, plan = place_rows(rows, candidates)

@@ -12,7 +12,7 @@ from zoneinfo import ZoneInfo
 
 import numpy as np
 
-from streamgmm.exceptions import RowsError
+from streamgmm.exceptions import ConditionError
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -40,7 +40,7 @@ class Binding:
 
     types: Mapping[str, pa.DataType]
     name_of: Callable[[Any], str]
-    error: Callable[[str], RowsError]
+    error: Callable[[str], ConditionError]
 
     def condition(self, node: Any) -> pc.Expression:
         found = self._condition(node)

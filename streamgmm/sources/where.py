@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from streamgmm.exceptions import RowsError
+from streamgmm.exceptions import ConditionError
 from streamgmm.sources.comparing import ALLOWED, Binding, inside
 
 if TYPE_CHECKING:
@@ -42,13 +42,13 @@ class RowFilter:
 
         Raises
         ------
-        RowsError
+        ConditionError
             If it is no condition.
         """
         if where is None:
             return None
         if not isinstance(where, str):
-            raise RowsError(f"where must be a text, \"date >= '2026-01-01'\" say; got a {type(where).__name__}")
+            raise ConditionError(f"where must be a text, \"date >= '2026-01-01'\" say; got a {type(where).__name__}")
         found = cls(where)
         _ = found.names
         return found
@@ -96,7 +96,7 @@ class RowFilter:
 
         Raises
         ------
-        RowsError
+        ConditionError
             If a column can't be compared with what it is compared with.
         """
         import pyarrow as pa
@@ -158,6 +158,6 @@ class RowFilter:
             raise self._error(f'names {column.sql()!r}: write a name with a dot in double quotes, "{column.sql()}"')
         return str(column.name)
 
-    def _error(self, what: str) -> RowsError:
+    def _error(self, what: str) -> ConditionError:
         shown = self.text if len(self.text) <= 200 else f"{self.text[:200]}..."
-        return RowsError(f"where={' '.join(shown.split())!r} {what}")
+        return ConditionError(f"where={' '.join(shown.split())!r} {what}")

@@ -105,6 +105,14 @@ def write_whole(output: str | os.PathLike[str], data: bytes) -> None:
             replace_file(Path(local_path(name)).absolute(), data)
 
 
+def copy_file(source: str, output: str) -> None:
+    """Put a copy of a file at a place, whole or not at all."""
+    import fsspec
+
+    with fsspec.open(source, "rb") as file:
+        write_whole(output, file.read())
+
+
 def _try_file(name: str, target: Path) -> None:
     tried = name_temporary(target, "try")
     with naming_output(name):

@@ -142,6 +142,28 @@ def stage_output(output: str, job: str | None, *, overwrite: bool) -> Iterator[S
         _clear(folder, lock)
 
 
+@contextmanager
+def hold_output(output: str | None) -> Iterator[None]:
+    """Hold an output of one file against other runs while it is made; nothing of it is kept where that ends.
+
+    Raises
+    ------
+    InUseError
+        If another run that lives is making it.
+    """
+    if output is None:
+        yield
+        return
+    folder = Folder(name_staging(output))
+    with ExitStack() as stack:
+        stack.callback(_leave, folder)
+        with naming_output(output):
+            lock = stack.enter_context(lock_folder(folder))
+        _clear(folder, lock)
+        yield
+        lock.check()
+
+
 def clear_staging(output: str) -> None:
     """Remove what a run left beside an output that is finished, where no other run is at work."""
     folder = Folder(name_staging(output))

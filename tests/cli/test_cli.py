@@ -102,7 +102,7 @@ def test_select(store, x, tmp_path):
     assert found["best"] == 1
     for wrong in ("3:1", "0:2", "a", "1:2:3:4", ""):
         one_line(run("select", store, "--components", wrong, code=2), "1:20")
-    one_line(run("select", store, "--components", "2", "--covariance-type", "round", code=1), "'round'")
+    one_line(run("select", store, "--components", "2", "--covariance-type", "round", code=2), "'round'")
 
 
 def test_report(store, tmp_path):
@@ -137,19 +137,19 @@ def test_users_mistakes_are_one_line_and_write_nothing(model, store, tmp_path):
             continue
         extra = ["--columns", ",".join(keywords["columns"])] if "columns" in keywords else []
         extra += ["--weight-column", keywords["sample_weight"]] if "sample_weight" in keywords else []
-        result = run("fit", source, "--components", 2, *extra, "--output", tmp_path / "out", code=1)
+        result = run("fit", source, "--components", 2, *extra, "--output", tmp_path / "out", code=65)
         one_line(result, *([] if name == "missing glob" else [source.split("/")[-1]]))
-    one_line(run("predict", tmp_path / "none", store, "--output", tmp_path / "o.zarr", code=1), "no model file")
-    one_line(run("predict", model, store, "--output", tmp_path / "o.csv", code=1), ".zarr or .parquet")
+    one_line(run("predict", tmp_path / "none", store, "--output", tmp_path / "o.zarr", code=65), "no model file")
+    one_line(run("predict", model, store, "--output", tmp_path / "o.csv", code=2), ".zarr or .parquet")
     one_line(
-        run("predict", model, store, "--write", "labels", "--output", tmp_path / "o.zarr", code=1), "'labels'", "label"
+        run("predict", model, store, "--write", "labels", "--output", tmp_path / "o.zarr", code=2), "'labels'", "label"
     )
-    one_line(run("predict", model, tmp_path / "none", "--output", tmp_path / "o.zarr", code=1), "does not exist")
-    one_line(run("info", store, code=1), "no model file")
-    one_line(run("fit", store, "--components", 2, "--output", model, code=1), "exists", "overwrite")
-    one_line(run("fit", store, "--components", 5000, "--output", tmp_path / "out", "--quiet", code=1), "n_components")
+    one_line(run("predict", model, tmp_path / "none", "--output", tmp_path / "o.zarr", code=65), "does not exist")
+    one_line(run("info", store, code=65), "no model file")
+    one_line(run("fit", store, "--components", 2, "--output", model, code=73), "exists", "overwrite")
+    one_line(run("fit", store, "--components", 5000, "--output", tmp_path / "out", "--quiet", code=2), "n_components")
     one_line(
-        run("fit", store, "--components", 2, "--scheduler", "nowhere", "--output", tmp_path / "out", code=1), "nowhere"
+        run("fit", store, "--components", 2, "--scheduler", "nowhere", "--output", tmp_path / "out", code=2), "nowhere"
     )
     assert sorted(p.name for p in tmp_path.iterdir()) == ["inputs", "m.safetensors", "x.zarr"]
 
@@ -165,7 +165,7 @@ def test_missing_values(x, tmp_path):
     x[17, 1] = np.nan
     zarr.create_array(str(tmp_path / "x.zarr"), data=x, chunks=(500, 3))
     one_line(
-        run("fit", tmp_path / "x.zarr", "--components", 2, "--output", tmp_path / "m", "--quiet", code=1),
+        run("fit", tmp_path / "x.zarr", "--components", 2, "--output", tmp_path / "m", "--quiet", code=65),
         "row 17, column 1",
     )
     result = run("fit", tmp_path / "x.zarr", "--components", 2, "--output", tmp_path / "m", "--missing", "drop")
@@ -202,7 +202,7 @@ def test_a_message_of_the_package_names_the_option(store, x, tmp_path):
     broken[3, 1] = np.nan
     np.save(tmp_path / "broken.npy", broken)
     one_line(
-        run("fit", tmp_path / "broken.npy", "--components", 2, "--output", tmp_path / "m", code=1), "--missing drop"
+        run("fit", tmp_path / "broken.npy", "--components", 2, "--output", tmp_path / "m", code=65), "--missing drop"
     )
 
 
@@ -240,9 +240,11 @@ def test_export(store, x, tmp_path):
     assert fitted.to_sql("duckdb", "label", columns=columns.split(","), keep=["id"]) == query.strip()
     run("export", model, "--to", "sql", "--columns", columns, "--output", tmp_path / "q.sql", "--dialect", "spark")
     assert (tmp_path / "q.sql").read_text().endswith(";\n")
-    one_line(run("export", model, "--to", "onnx", code=1), "--to onnx writes a file: name it (--output)")
-    one_line(run("export", model, "--to", "sql", code=1), "features have no names", "--columns")
-    one_line(run("export", model, "--to", "onnx", "--output", tmp_path / "model.onnx", code=1), "exists", "--overwrite")
+    one_line(run("export", model, "--to", "onnx", code=2), "--to onnx writes a file: name it (--output)")
+    one_line(run("export", model, "--to", "sql", code=2), "features have no names", "--columns")
+    one_line(
+        run("export", model, "--to", "onnx", "--output", tmp_path / "model.onnx", code=73), "exists", "--overwrite"
+    )
 
 
 def test_info_shows_names_as_they_are(tmp_path):

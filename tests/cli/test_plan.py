@@ -40,7 +40,7 @@ def test_for_programs(store):
 def test_what_does_not_fit_is_an_error_after_the_numbers(store, monkeypatch):
     monkeypatch.setattr(planning, "machine_now", lambda rows: Machine("a cluster", 1, 1, 10**8))
     done = run(store, "--components", "4", "--no-probe")
-    assert done.exit_code == 1
+    assert done.exit_code == 2
     assert "worker" in done.stdout
     assert done.stderr.startswith(f"streamgmm: {store}: a worker of a cluster is projected to use up to")
     assert done.stderr.count("\n") == 1

@@ -212,9 +212,9 @@ def test_files_of_pictures(tmp_path):
     for suffix, begins in (("png", b"\x89PNG"), ("svg", b"<?xml"), ("pdf", b"%PDF")):
         run("--output", tmp_path / f"x.{suffix}", "--features", "a,1", "--what", "contours")
         assert (tmp_path / f"x.{suffix}").read_bytes().startswith(begins)
-    assert "x.png exists" in run("--output", tmp_path / "x.png", code=1)
-    assert "ends in .png, .svg, .pdf, .html" in run("--output", tmp_path / "x.gif", code=1)
-    assert "no feature 'z'" in run("--output", tmp_path / "y.png", "--features", "z", code=1)
+    assert "x.png exists" in run("--output", tmp_path / "x.png", code=73)
+    assert "ends in .png, .svg, .pdf, .html" in run("--output", tmp_path / "x.gif", code=2)
+    assert "no feature 'z'" in run("--output", tmp_path / "y.png", "--features", "z", code=2)
     assert not (tmp_path / "y.png").exists()
     assert {"responsibilities", "histogram"} < set(PICTURES)
     for what in ("responsibilities", "histogram"):

@@ -350,7 +350,7 @@ def test_commands_take_a_condition(folder, tmp_path):
     score = float(run("score", model, folder, *where))
     assert score == pytest.approx(load(model).score(folder, where=where[1]), abs=1e-8)
     assert "best" in run("select", folder, "--components", "1,2", *columns, *where, "--quiet")
-    output = run("fit", folder, "--components", 2, "--where", "nothing = 1", "--output", tmp_path / "n", code=1)
+    output = run("fit", folder, "--components", 2, "--where", "nothing = 1", "--output", tmp_path / "n", code=65)
     assert "no column 'nothing'" in output
     assert not (tmp_path / "n").exists()
 

@@ -260,7 +260,7 @@ def test_on_the_command_line(overwrite, model, rows, tmp_path):
         ["predict", trained, source, "--output", trained.parent],
     ):
         done = CliRunner().invoke(main, [*map(str, arguments), *overwrite])
-        assert done.exit_code == 1, arguments
+        assert done.exit_code == 2, arguments
         assert done.stdout == ""
         assert done.stderr.count("\n") == 1
         assert done.stderr.startswith("streamgmm: ")

@@ -1,0 +1,78 @@
+"""What a job says while it runs, on standard error: lines for people, or one JSON object a line."""
+
+from __future__ import annotations
+
+import json
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Log:
+    """A log of events.
+
+    Attributes
+    ----------
+    as_json : bool
+        Whether each line is an object with time, level, event and fields; else it is a sentence.
+    quiet : bool
+        Whether only warnings and errors are said to people.
+    """
+
+    as_json: bool = False
+    quiet: bool = False
+
+    def info(self, event: str, text: str = "", **fields: Any) -> None:
+        """Say what happens; people hear it where there is a sentence for it."""
+        if self.as_json:
+            self._write("info", event, fields, text)
+        elif text and not self.quiet:
+            self._say(f"streamgmm: {text}")
+
+    def warning(self, text: str, **fields: Any) -> None:
+        """Say what may not be meant."""
+        if self.as_json:
+            self._write("warning", "warning", fields, text)
+        else:
+            self._say(f"streamgmm: warning: {_in_one_line(text)}")
+
+    def error(self, text: str, **fields: Any) -> None:
+        """Say what has ended the job."""
+        if self.as_json:
+            self._write("error", "error", fields, text)
+        else:
+            self._say(f"streamgmm: {_in_one_line(text)}")
+
+    def _write(self, level: str, event: str, fields: dict[str, Any], text: str) -> None:
+        now = datetime.now(UTC).isoformat(timespec="milliseconds")
+        said = {"time": now, "level": level, "event": event, **fields}
+        if text:
+            said["message"] = _in_one_line(text)
+        self._say(json.dumps(said, default=str))
+
+    @staticmethod
+    def _say(line: str) -> None:
+        print(line, file=sys.stderr, flush=True)
+
+    @contextmanager
+    def hearing_warnings(self) -> Iterator[None]:
+        """Say warnings as what they are: those meant for users, one line each."""
+
+        def show(message: Warning | str, *_: Any, **__: Any) -> None:
+            self.warning(str(message))
+
+        with warnings.catch_warnings():
+            # What libraries tell each other's developers is not meant for users.
+            warnings.simplefilter("ignore")
+            warnings.simplefilter("always", UserWarning)
+            warnings.showwarning = show
+            yield
+
+
+def _in_one_line(text: str) -> str:
+    return " ".join(text.split())

@@ -1,0 +1,229 @@
+"""Runs a job: what it needs is checked, then one step after the other; one result, one exit code, a log, metrics."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from streamgmm.exceptions import InputError, StreamGMMError
+from streamgmm.jobs.declaration import Criteria, Job
+from streamgmm.jobs.exit_codes import ExitCode, code_of
+from streamgmm.jobs.log import Log
+from streamgmm.jobs.metrics import write_metrics
+from streamgmm.jobs.steps import Context, check_step, perform
+from streamgmm.storage.outputs import check_output
+
+#: Exit codes, the worst of a job's steps first.
+_WORST = (ExitCode.BAD_DATA, ExitCode.TRY_AGAIN, ExitCode.NOT_CONVERGED, ExitCode.DONE)
+
+
+@dataclass
+class JobResult:
+    """What a job has come to.
+
+    Attributes
+    ----------
+    exit_code : ExitCode
+    steps : list of dict
+        Results of the steps that ended.
+    failed : list of str
+        Criteria that do not hold.
+    """
+
+    exit_code: ExitCode = ExitCode.DONE
+    steps: list[dict[str, Any]] = field(default_factory=list)
+    failed: list[str] = field(default_factory=list)
+
+
+class Ended(SystemExit):
+    """What ends the main thread wherever it is: SIGTERM, or no more time.
+
+    Where it arrives everything is closed, but a thread that waits for a store, or one that was being started when the
+    signal came, would keep the interpreter from ending.
+    """
+
+
+def run_job(job: Job, log: Log, *, dry_run: bool = False, show_progress: bool = True) -> JobResult:
+    """Run the steps of a job, one after the other.
+
+    Parameters
+    ----------
+    job : Job
+    log : Log
+    dry_run : bool, default=False
+        Whether to check everything, open what is read, and do nothing.
+    show_progress : bool, default=True
+        Whether fits say how they come along.
+
+    Returns
+    -------
+    JobResult
+        With the exit code for what the steps have come to; what ends a step is raised.
+
+    Raises
+    ------
+    StreamGMMError, OSError
+        What has ended the job; the metrics say so.
+    """
+    began = time.monotonic()
+    limit = job.limits.max_seconds
+    context = Context(job, log, dry_run, None if limit is None else began + limit, show_progress)
+    result = JobResult()
+    try:
+        for step in job.steps:
+            check_step(step, context)
+        if job.reports.metrics is not None:
+            check_output(job.reports.metrics, overwrite=True, is_folder=False)
+        with ExitStack() as stack:
+            stack.enter_context(log.hearing_warnings())
+            stack.enter_context(ended_by_sigterm(log))
+            stack.enter_context(ended_by_time(context))
+            stack.enter_context(running_on(job.cluster.scheduler, job.cluster.workers, job.limits.memory))
+            for number, step in enumerate(job.steps):
+                log.info("step begins", number=number, step=step.step)
+                at = time.monotonic()
+                context.begin_step()
+                found = perform(step, context)
+                found["seconds"] = time.monotonic() - at
+                result.steps.append(found)
+                log.info(
+                    "step ends",
+                    number=number,
+                    **{k: v for k, v in found.items() if k not in ("table", "text", "report")},
+                )
+        result.failed = list(_failing(job.criteria, result.steps))
+        result.exit_code = min((_code_of_step(one, job.criteria) for one in result.steps), key=_WORST.index)
+        if result.failed:
+            result.exit_code = ExitCode.BAD_DATA
+    except Ended as ended:
+        result.exit_code = ExitCode(int(ended.code or 0))
+        _report(job, result, began, log, dry_run=dry_run)
+        raise
+    except (StreamGMMError, OSError) as error:
+        result.exit_code = code_of(error) or ExitCode.STORAGE
+        _report(job, result, began, log, dry_run=dry_run)
+        raise
+    _report(job, result, began, log, dry_run=dry_run)
+    return result
+
+
+def _report(job: Job, result: JobResult, began: float, log: Log, *, dry_run: bool) -> None:
+    seconds = time.monotonic() - began
+    log.info("job ends", exit_code=int(result.exit_code), seconds=seconds)
+    if job.reports.metrics is not None and not dry_run:
+        write_metrics(job.reports.metrics, job.name or "streamgmm", int(result.exit_code), seconds, result.steps)
+
+
+def _code_of_step(found: Mapping[str, Any], criteria: Criteria) -> ExitCode:
+    if found.get("stop_reason") == "stopped when asked to":
+        return ExitCode.TRY_AGAIN
+    if criteria.converged and found.get("converged") is False:
+        return ExitCode.NOT_CONVERGED
+    return ExitCode.DONE
+
+
+def _failing(criteria: Criteria, steps: list[dict[str, Any]]) -> Iterator[str]:
+    """Say which criteria do not hold."""
+    for found in steps:
+        n_rows = found.get("n_rows") or 0
+        for name, limit, what in (
+            ("n_missing", criteria.max_missing, "have missing values"),
+            ("n_outliers", criteria.max_outliers, "are outliers"),
+        ):
+            n = found.get(name)
+            # A fit counts the rows that it has used.
+            total = n_rows + (n or 0) if name == "n_missing" and found["step"] != "predict" else n_rows
+            if limit is not None and n is not None and total and n / total > limit:
+                yield f"{found['step']}: {n} of {total} rows {what}, more than a share of {limit:g}"
+        score = found.get("mean_log_likelihood")
+        if criteria.min_score is not None and score is not None and not score >= criteria.min_score:
+            yield f"{found['step']}: mean log-likelihood {score:.6g} nats per row, less than {criteria.min_score:g}"
+
+
+@contextmanager
+def running_on(scheduler: str, workers: int | None, memory_limit: int | str | None) -> Iterator[None]:
+    """Make a scheduler the active one: the address of a cluster, "threads", or "processes" for one of our own.
+
+    Raises
+    ------
+    InputError
+        If it is none of these, or nothing answers there.
+    """
+    import dask
+
+    if scheduler in ("threads", "synchronous"):
+        with dask.config.set(scheduler=scheduler, num_workers=workers):
+            yield
+        return
+    if scheduler != "processes" and ":" not in scheduler:
+        raise InputError(
+            f"--scheduler must be the address of a Dask scheduler (tcp://host:8786), 'threads' or 'processes'; "
+            f"got {scheduler!r}"
+        )
+    from dask.distributed import Client, LocalCluster
+
+    if scheduler == "processes":
+        with (
+            # With any free port: another cluster on this machine may have the usual one.
+            LocalCluster(
+                n_workers=workers,
+                threads_per_worker=1,
+                memory_limit=memory_limit or "auto",
+                dashboard_address="127.0.0.1:0",
+            ) as cluster,
+            Client(cluster),
+        ):
+            yield
+        return
+    try:
+        # Also how long it looks for a scheduler that it has lost: distributed.comm.timeouts.connect.
+        client = Client(scheduler)
+    except (OSError, ValueError) as error:
+        raise InputError(f"no Dask scheduler answers at {scheduler}: {error}") from error
+    with client:
+        yield
+
+
+@contextmanager
+def ended_by_sigterm(log: Log) -> Iterator[None]:
+    """Let SIGTERM end what runs as an error would, everything closed, and exit with 143 as shells expect it."""
+
+    def end(*_: Any) -> None:
+        log.error("stopped by SIGTERM; the same command goes on from what is kept: parts of outputs, a checkpoint")
+        raise Ended(ExitCode.TERMINATED)
+
+    with _handling(signal.SIGTERM, end):
+        yield
+
+
+@contextmanager
+def ended_by_time(context: Context) -> Iterator[None]:
+    """End what runs, as SIGTERM does, when the time is up; a step that has found something ends with its next pass."""
+    if context.deadline is None or not hasattr(signal, "setitimer"):
+        yield
+        return
+
+    def end(*_: Any) -> None:
+        if not context.has_found_something:
+            context.log.error("stopped, as the time is up; the same command goes on from what is kept")
+            raise Ended(ExitCode.TRY_AGAIN)
+
+    with _handling(signal.SIGALRM, end):
+        signal.setitimer(signal.ITIMER_REAL, max(context.deadline - time.monotonic(), 1e-3))
+        try:
+            yield
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+
+
+@contextmanager
+def _handling(number: int, handler: Any) -> Iterator[None]:
+    before = signal.signal(number, handler)
+    try:
+        yield
+    finally:
+        signal.signal(number, before)

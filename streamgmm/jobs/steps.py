@@ -1,0 +1,392 @@
+"""What each kind of step does, with what the estimators offer; each returns what there is to say of it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import singledispatch
+from typing import Any
+
+import numpy as np
+
+from streamgmm.em.state import State
+from streamgmm.estimators.gaussian_mixture import GaussianMixture
+from streamgmm.estimators.saving import load, save
+from streamgmm.estimators.search import search
+from streamgmm.exceptions import InputError, OutputExistsError
+from streamgmm.fitting.parameters import PARAMETERS
+from streamgmm.jobs.declaration import CompareStep, FitStep, Job, PredictStep, Rows, ScoreStep, SelectStep
+from streamgmm.jobs.log import Log
+from streamgmm.jobs.sizes import read_sizes
+from streamgmm.predict.outputs import check_output_place
+from streamgmm.predict.write import write_predictions
+from streamgmm.storage.fingerprint import digest
+from streamgmm.storage.outputs import check_output, copy_file, output_exists
+from streamgmm.storage.places import InUse, check_apart, find_places
+from streamgmm.storage.staging import clear_staging, hold_output
+
+#: Under which name a model's metadata say by which step it was made.
+_JOB = "streamgmm.job"
+
+
+@dataclass
+class Context:
+    """What all steps of a job share.
+
+    Attributes
+    ----------
+    job : Job
+    log : Log
+    dry_run : bool
+        Whether to check, and do nothing.
+    deadline : float or None
+        By `time.monotonic`: a pass that would end later is not begun.
+    show_progress : bool
+        Whether fits say how they come along.
+    """
+
+    job: Job
+    log: Log
+    dry_run: bool = False
+    deadline: float | None = None
+    show_progress: bool = True
+    _last_pass: float | None = None
+
+    def begin_step(self) -> None:
+        """Forget the passes of the step before."""
+        self._last_pass = None
+
+    @property
+    def has_found_something(self) -> bool:
+        """Whether the step that runs has a model already, and asks after each pass whether the time is up."""
+        return self._last_pass is not None
+
+    def time_is_up(self) -> bool:
+        """Tell, after a pass, whether another one like it would end too late."""
+        now = time.monotonic()
+        # How long the first one took is not known: the search was before it.
+        took = 0.0 if self._last_pass is None else now - self._last_pass
+        self._last_pass = now
+        return self.deadline is not None and now + took > self.deadline
+
+    def source(self, step: Rows) -> Any:
+        """Return the rows of a step."""
+        return self.job.rows_of(step)["source"]
+
+    def choice(self, step: Rows) -> dict[str, Any]:
+        """Return which of its columns and rows are meant."""
+        rows = self.job.rows_of(step)
+        return {"columns": rows["columns"], "where": rows["where"]}
+
+    def weight(self, step: Rows) -> str | None:
+        """Return the column of the weights."""
+        found: str | None = self.job.rows_of(step)["weight_column"]
+        return found
+
+    def missing(self, step: Rows) -> str | None:
+        """Return what becomes of rows with missing values."""
+        found: str | None = self.job.rows_of(step)["missing"]
+        return found
+
+    @property
+    def memory_limit(self) -> int | str | None:
+        """Bytes that a process may use for rows."""
+        return self.job.limits.memory
+
+
+@singledispatch
+def check_step(step: Any, context: Context) -> None:
+    """Refuse before any work what can't be read or written.
+
+    Raises
+    ------
+    InputError
+        If an output is, or lies in, what is read.
+    OutputExistsError, OutputError
+        If an output can't be written.
+    """
+    raise TypeError(f"there is no step {type(step).__name__}")
+
+
+@singledispatch
+def perform(step: Any, context: Context) -> dict[str, Any]:
+    """Do what a step says, and return what there is to say of it."""
+    raise TypeError(f"there is no step {type(step).__name__}")
+
+
+@check_step.register
+def _(step: FitStep, context: Context) -> None:
+    output = _model_of(step, context)
+    rows, folder = find_places(context.source(step)), find_places(step.checkpoint)
+    check_apart(output, InUse("the rows", rows), InUse("the checkpoint", folder))
+    check_output(output, overwrite=True, is_folder=False)
+
+
+@perform.register
+def _(step: FitStep, context: Context) -> dict[str, Any]:
+    output = _model_of(step, context)
+    names = set(FitStep.model_fields) & set(PARAMETERS)
+    given: dict[str, Any] = {name: getattr(step, name) for name in names if getattr(step, name) is not None}
+    if context.missing(step) is not None:
+        given["missing"] = context.missing(step)
+    model = GaussianMixture(
+        step.components,
+        **given,
+        memory_limit=context.memory_limit,
+        verbose=1 if context.show_progress else 0,
+        verbose_interval=1,
+        callback=_following(context),
+    )
+    source, weight, choice = context.source(step), context.weight(step), context.choice(step)
+    rows = model._open_to_fit(source, weight, **choice)
+    settings = {name: given[name] for name in sorted(given) if PARAMETERS[name].saved}
+    job = _fingerprint("fit", step.components, settings, rows.fingerprint())
+    done = _finished(output, job, step.if_exists)
+    if done is not None:
+        return {"step": "fit", "model": output, **done}
+    if context.dry_run:
+        plan = model.plan(source, weight, **choice, probe=False)
+        plan.check()
+        return {
+            "step": "fit",
+            "model": output,
+            "status": "would be fitted",
+            "n_rows": rows.n_rows,
+            "plan": plan.as_dict(),
+        }
+    with hold_output(output):
+        model.fit(source, sample_weight=weight, **choice)
+        save(model, output, overwrite=True, name=step.name, metadata={_JOB: job})
+    if model.n_missing_:
+        context.log.warning(f"left out {model.n_missing_} rows with missing values", n_missing=model.n_missing_)
+    return {"step": "fit", "model": output, **_describe(model)}
+
+
+@check_step.register
+def _(step: SelectStep, context: Context) -> None:
+    read_sizes(step.components)
+    output = context.job.model_of(step)
+    if output is not None:
+        check_apart(output, InUse("the rows", find_places(context.source(step))))
+        check_output(output, overwrite=True, is_folder=False)
+
+
+@perform.register
+def _(step: SelectStep, context: Context) -> dict[str, Any]:
+    output, sizes = context.job.model_of(step), read_sizes(step.components)
+    families = [step.covariance_type] if isinstance(step.covariance_type, str) else list(step.covariance_type)
+    given = {"tol": step.tol, "missing": context.missing(step), "memory_limit": context.memory_limit}
+    parameters: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    parameters |= {"reg_covar": step.reg_covar, "random_state": step.random_state}
+    source, weight, choice = context.source(step), context.weight(step), context.choice(step)
+    opener = GaussianMixture(sizes[0], **parameters)
+    rows = opener._open_to_fit(source, weight, **choice)
+    said = {name: parameters[name] for name in sorted(parameters) if name != "memory_limit"}
+    job = _fingerprint("select", [sizes, families, step.criterion, step.held_out], said, rows.fingerprint())
+    if output is not None:
+        done = _finished(output, job, step.if_exists)
+        if done is not None:
+            return {"step": "select", "model": output, **done}
+    if context.dry_run:
+        return {"step": "select", "model": output, "status": "would be selected", "n_rows": rows.n_rows}
+    with hold_output(output):
+        found = search(
+            source,
+            sizes,
+            covariance_type=families,
+            criterion=step.criterion,
+            held_out=step.held_out,
+            sample_weight=weight,
+            verbose=1 if context.show_progress else 0,
+            stop=context.time_is_up,
+            **choice,
+            **parameters,
+        )
+        if output is not None:
+            save(found.best, output, overwrite=True, metadata={_JOB: job})
+    return {
+        "step": "select",
+        "model": output,
+        **_describe(found.best),
+        "criterion": step.criterion,
+        "best": found.best_index,
+        "passes": found.best.fit_report_.n_passes,
+        "table": found.table(),
+        "text": str(found),
+    }
+
+
+@check_step.register
+def _(step: PredictStep, context: Context) -> None:
+    model = _model_of(step, context)
+    check_apart(
+        step.output, InUse("the rows", find_places(context.source(step))), InUse("the model", find_places(model))
+    )
+    check_output_place(step.output, overwrite=True)
+
+
+@perform.register
+def _(step: PredictStep, context: Context) -> dict[str, Any]:
+    model = _load(_model_of(step, context), step, context)
+    names = (
+        "write", "keep", "outlier_rate", "outlier_threshold", "float_type", "compression", "row_group_rows",
+        "partition_by", "prefix", "if_exists",
+    )  # fmt: skip
+    given = {name: getattr(step, name) for name in names}
+    source, choice = context.source(step), context.choice(step)
+    if context.dry_run:
+        rows = model._open(source, **choice, keep=step.keep)
+        return {"step": "predict", "output": step.output, "status": "would be scored", "n_rows": rows.n_rows}
+    found = write_predictions(model, source, step.output, **choice, **given)
+    return {
+        "step": "predict",
+        "output": step.output,
+        "status": "finished already" if found.skipped else "done",
+        "n_rows": found.n_rows,
+        "n_missing": found.n_missing,
+        "n_outliers": found.n_outliers,
+        "n_parts": found.n_parts,
+        "n_resumed": found.n_resumed,
+    }
+
+
+@check_step.register
+def _(step: ScoreStep, context: Context) -> None:
+    _model_of(step, context)
+
+
+@perform.register
+def _(step: ScoreStep, context: Context) -> dict[str, Any]:
+    model = _load(_model_of(step, context), step, context)
+    source, choice = context.source(step), context.choice(step)
+    if context.dry_run:
+        rows = model._open(source, **choice)
+        return {"step": "score", "status": "would be scored", "n_rows": rows.n_rows}
+    found = model._log_likelihood(source, context.weight(step), **choice)
+    n_parameters = model._parameters().n_parameters
+    return {
+        "step": "score",
+        "status": "done",
+        "mean_log_likelihood": found.mean,
+        "log_likelihood": found.total,
+        "sum_weight": found.sum_weight,
+        "bic": -2.0 * found.total + n_parameters * float(np.log(found.sum_weight)),
+        "aic": -2.0 * found.total + 2.0 * n_parameters,
+    }
+
+
+@check_step.register
+def _(step: CompareStep, context: Context) -> None:
+    if step.output is not None:
+        # The present model may be the output: it then makes room for one that is better.
+        check_apart(step.output, InUse("the rows", find_places(context.source(step))))
+        check_output(step.output, overwrite=step.if_exists != "fail", is_folder=False)
+
+
+@perform.register
+def _(step: CompareStep, context: Context) -> dict[str, Any]:
+    models = [_load(path, step, context) for path in step.models]
+    source, choice = context.source(step), context.choice(step)
+    if context.dry_run:
+        rows = models[0]._open(source, **choice)
+        return {"step": "compare", "status": "would be compared", "n_rows": rows.n_rows}
+    from streamgmm.predict.comparison import compare_densities
+
+    rows = models[0]._rows(source, sample_weight=context.weight(step), reset=False, **choice)
+    for model in models[1:]:
+        model._open(source, **choice)
+        if model._fitted_schema().columns != models[0]._fitted_schema().columns:
+            raise InputError("compare: the models were fitted to other features, or in another order")
+    found = compare_densities(rows, [model._parameters() for model in models], missing=models[0].missing)
+    best = 0
+    for number in range(1, len(models)):
+        sure = found.gains[number] - 2.0 * found.standard_errors[number] > step.min_gain
+        if sure and found.means[number] > found.means[best]:
+            best = number
+    if step.output is not None and not (step.if_exists == "skip" and output_exists(step.output, is_folder=False)):
+        with hold_output(step.output):
+            copy_file(step.models[best], step.output)
+    return {
+        "step": "compare",
+        "status": "done",
+        "best": best,
+        "best_model": step.models[best],
+        "output": step.output,
+        "mean_log_likelihoods": found.means,
+        "gains": found.gains,
+        "standard_errors": found.standard_errors,
+        "sum_weight": found.sum_weight,
+    }
+
+
+def _model_of(step: Any, context: Context) -> str:
+    found = context.job.model_of(step)
+    if found is None:
+        raise InputError(f"{step.step} has no model")
+    return found
+
+
+def _load(path: str, step: Rows, context: Context) -> GaussianMixture:
+    model = load(path)
+    model.memory_limit = context.memory_limit
+    model.missing = context.missing(step) or model.missing
+    return model
+
+
+def _following(context: Context) -> Callable[[State], bool]:
+    def after_pass(state: State) -> bool:
+        context.log.info(
+            "pass",
+            n_iter=state.n_iter,
+            lower_bound=float(state.lower_bounds[-1]),
+            gap=None if not np.isfinite(state.gap) else float(state.gap),
+        )
+        return context.time_is_up()
+
+    return after_pass
+
+
+def _fingerprint(*said: Any) -> str:
+    return digest([repr(one) for one in said])
+
+
+def _finished(output: str, job: str, if_exists: str) -> dict[str, Any] | None:
+    """Return what there is to say where nothing is to be done; refuse to replace another model unasked."""
+    if not output_exists(output, is_folder=False) or if_exists == "replace":
+        return None
+    if if_exists == "skip":
+        return {"status": "there already"}
+    try:
+        model = load(output)
+    except InputError:
+        raise OutputExistsError(
+            f"{output} exists, and is no model: choose another name, or allow it to be replaced (overwrite)"
+        ) from None
+    if model.metadata_.get(_JOB) != job:
+        raise OutputExistsError(
+            f"{output} exists: choose another name, or allow it to be replaced (overwrite). (It was fitted to other "
+            "rows, or with other settings.)"
+        )
+    clear_staging(output)
+    return {**_describe(model), "status": "finished already"}
+
+
+def _describe(model: GaussianMixture) -> dict[str, Any]:
+    training = model.training_summary_
+    report = getattr(model, "fit_report_", None)
+    return {
+        "status": "done",
+        "n_components": len(model.weights_),
+        "n_features": model.n_features_in_,
+        "lower_bound": float(model.lower_bound_),
+        "gap": None if training is None else training.gap,
+        "n_iter": model.n_iter_,
+        "n_passes": None if training is None else training.n_passes,
+        "n_rows": None if training is None else training.n_rows,
+        "n_missing": model.n_missing_,
+        "n_bytes": None if report is None else report.n_bytes,
+        "converged": bool(model.converged_),
+        "stop_reason": model.stop_reason_.value,
+        "report": None if report is None else str(report),
+    }
