@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from importlib import import_module
 from itertools import pairwise
@@ -101,18 +100,7 @@ def main() -> None:
     """
 
 
-def start() -> None:
-    """Run a command in a process of its own."""
-    try:
-        main()
-    except SystemExit as ended:
-        if type(ended) is not SystemExit:
-            # The time was up, or SIGTERM came: threads that wait for something are not waited for.
-            sys.stdout.flush()
-            sys.stderr.flush()
-            os._exit(int(ended.code or 0))
-        raise
-
-
 if __name__ == "__main__":
+    from streamgmm.cli.process import start
+
     start()

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from streamgmm.exceptions import InputError, StreamGMMError
-from streamgmm.jobs.declaration import Criteria, Job
+from streamgmm.jobs.declaration import Criteria, FitStep, Job
 from streamgmm.jobs.exit_codes import ExitCode, code_of
 from streamgmm.jobs.log import Log
 from streamgmm.jobs.metrics import write_metrics
@@ -80,7 +80,7 @@ def run_job(job: Job, log: Log, *, dry_run: bool = False, show_progress: bool = 
             check_output(job.reports.metrics, overwrite=True, is_folder=False)
         with ExitStack() as stack:
             stack.enter_context(log.hearing_warnings())
-            stack.enter_context(ended_by_sigterm(log))
+            stack.enter_context(ended_by_sigterm(log, _goes_on_from(job)))
             stack.enter_context(ended_by_time(context))
             stack.enter_context(running_on(job.cluster.scheduler, job.cluster.workers, job.limits.memory))
             for number, step in enumerate(job.steps):
@@ -144,6 +144,17 @@ def _failing(criteria: Criteria, steps: list[dict[str, Any]]) -> Iterator[str]:
             yield f"{found['step']}: mean log-likelihood {score:.6g} nats per row, less than {criteria.min_score:g}"
 
 
+def _goes_on_from(job: Job) -> str:
+    """Say what a job that is stopped goes on from."""
+    fits = [step for step in job.steps if isinstance(step, FitStep)]
+    folders = [step.checkpoint for step in fits if step.checkpoint is not None]
+    if folders:
+        return f"--resume auto goes on from {', '.join(folders)}"
+    if len(fits) == len(job.steps):
+        return "there is no --checkpoint to go on from"
+    return "the same command goes on from the parts of outputs that are complete"
+
+
 @contextmanager
 def running_on(scheduler: str, workers: int | None, memory_limit: int | str | None) -> Iterator[None]:
     """Make a scheduler the active one: the address of a cluster, "threads", or "processes" for one of our own.
@@ -189,11 +200,11 @@ def running_on(scheduler: str, workers: int | None, memory_limit: int | str | No
 
 
 @contextmanager
-def ended_by_sigterm(log: Log) -> Iterator[None]:
+def ended_by_sigterm(log: Log, what_now: str) -> Iterator[None]:
     """Let SIGTERM end what runs as an error would, everything closed, and exit with 143 as shells expect it."""
 
     def end(*_: Any) -> None:
-        log.error("stopped by SIGTERM; the same command goes on from what is kept: parts of outputs, a checkpoint")
+        log.error(f"stopped by SIGTERM; {what_now}")
         raise Ended(ExitCode.TERMINATED)
 
     with _handling(signal.SIGTERM, end):

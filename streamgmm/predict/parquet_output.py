@@ -96,6 +96,8 @@ class ParquetOutput(ScoreOutput):
                 os.makedirs(self.path)
 
     def write(self, part: str, start: int, pieces: Iterable[Piece]) -> None:
+        import pyarrow as pa
+
         folders = _Folders(self, part)
         try:
             for piece in pieces:
@@ -105,6 +107,8 @@ class ParquetOutput(ScoreOutput):
         except BaseException:
             folders.abandon()
             raise
+        # Arrow keeps what was freed for what comes; from part to part that adds up.
+        pa.default_memory_pool().release_unused()
 
     def _table(self, piece: Piece) -> pa.Table:
         import pyarrow as pa

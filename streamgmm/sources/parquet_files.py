@@ -148,7 +148,7 @@ def _folders_of(files: list[str], base: str) -> list[str]:
 
 def _lake(path: str, kind: str) -> str:
     instead = {
-        "a Delta Lake table": f"Give the table, delta:{path}",
+        "a Delta Lake table": "Give the table, delta:PATH",
         "an Iceberg table": "Give the table, iceberg:CATALOG.NAMESPACE.TABLE",
     }.get(kind, "Give the list of its live files, or a table that its own library has read")
     return (

@@ -173,7 +173,7 @@ def test_the_log_is_one_object_a_line(place):
     for command in (FIT, PREDICT, ("score", "m", "x.parquet")):
         result = run(*command, "--log-format", "json", "--json")
         events = [json.loads(line) for line in result.stderr.splitlines()]
-        assert [event["event"] for event in events][0] == "step begins"
+        assert events[0]["event"] == "step begins"
         assert events[-1]["event"] == "job ends"
         assert all({"time", "level", "event"} <= set(event) for event in events)
         assert json.loads(result.stdout)["exit_code"] == 0
@@ -302,7 +302,7 @@ def test_killed_at_any_moment_the_same_command_ends_with_the_same_bytes(kind, ho
 
     def called(output):
         arguments = [str(one).replace("OUT", output) for one in command]
-        return [sys.executable, "-m", "streamgmm.cli.main", *arguments]
+        return [sys.executable, "-m", "streamgmm.cli.process", *arguments]
 
     environment = {**os.environ, "SOURCE_DATE_EPOCH": "1000000000"}
     began = time.monotonic()

@@ -223,7 +223,7 @@ def test_killed_at_any_moment_the_same_command_ends_with_the_same_bytes(suffix, 
     model = GaussianMixture(3, random_state=0, init_params="kmeans", max_iter=2, tol=0)
     model.fit(pd.DataFrame(x, columns=list("abc")))
     save(model, tmp_path / "m")
-    command = [sys.executable, "-m", "streamgmm.cli.main", "predict", "m", "in.parquet", "--memory-limit", "2MB"]
+    command = [sys.executable, "-m", "streamgmm.cli.process", "predict", "m", "in.parquet", "--memory-limit", "2MB"]
     command += ["--write", "label,log_density", "--keep", "id", "--output"]
     began = time.monotonic()
     subprocess.run([*command, f"whole{suffix}"], check=True, cwd=tmp_path, stdout=subprocess.DEVNULL)
@@ -235,7 +235,8 @@ def test_killed_at_any_moment_the_same_command_ends_with_the_same_bytes(suffix, 
         time.sleep(rng.uniform(0.3, 1.0) * took)
         process.send_signal(how)
         code = process.wait()
-        assert code in (0, 143 if how == signal.SIGTERM else -9)
+        # The interpreter itself may have been starting.
+        assert code in (0, 143, -15) if how == signal.SIGTERM else code in (0, -9)
         if code == 0:
             break
     if not (tmp_path / f"out{suffix}").exists():
