@@ -55,7 +55,7 @@ def test_commands_print_what_stands_there(folder, monkeypatch):
     monkeypatch.chdir(folder)
     (text,) = blocks("console")
     commands = re.findall(r"^\$ streamgmm (.*)\n((?:(?!\$ ).*\n)*)", text, re.M)
-    assert len(commands) == 4
+    assert len(commands) == 3
     for command, expected in commands:
         result = CliRunner().invoke(main, command.split())
         assert result.exit_code == 0, result.output

@@ -31,9 +31,10 @@ _IF_EXISTS = ("fail", "skip", "replace")
 class Written:
     """What was written.
 
-    Attributes
+    Parameters
     ----------
     output : str
+        Where it is.
     n_rows : int
         Rows of the output.
     n_missing : int
