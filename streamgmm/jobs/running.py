@@ -193,8 +193,8 @@ def running_on(scheduler: str, workers: int | None, memory_limit: int | str | No
     try:
         # Also how long it looks for a scheduler that it has lost: distributed.comm.timeouts.connect.
         client = Client(scheduler)
-    except (OSError, ValueError) as error:
-        raise InputError(f"no Dask scheduler answers at {scheduler}: {error}") from error
+    except Exception as error:  # of an address that is none, any
+        raise InputError(f"no Dask scheduler answers at {scheduler}: {error or type(error).__name__}") from error
     with client:
         yield
 

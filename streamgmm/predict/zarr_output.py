@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ import numpy.typing as npt
 from streamgmm.exceptions import InputError
 from streamgmm.predict.outputs import CHUNK_BYTES, Piece, ScoreOutput
 from streamgmm.sources.kept import ArraySpec
-from streamgmm.storage.names import location, naming_output
+from streamgmm.storage.names import is_url, local_path, location, naming_output
 
 COMPRESSIONS = ("zstd", "gzip", "lz4", "none")
 #: Under which name a group says by what it was made.
@@ -69,7 +70,8 @@ class ZarrOutput(ScoreOutput):
         import zarr
 
         try:
-            found = zarr.open_group(location(self.name), mode="r").attrs.get(_JOB)
+            place = self.name if is_url(self.name) else Path(local_path(self.name))
+            found = zarr.open_group(place, mode="r").attrs.get(_JOB)
         except (OSError, ValueError, KeyError):
             return None
         return found if isinstance(found, str) else None

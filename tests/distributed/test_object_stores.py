@@ -217,3 +217,44 @@ def test_no_credentials_in_the_graph(x):
         assert SECRET_KEY.encode() not in pickle.dumps(rows)
         assert SECRET_KEY not in json.dumps(rows.fingerprint())
     assert os.environ["AWS_SECRET_ACCESS_KEY"] == SECRET_KEY
+
+
+@pytest.mark.parametrize("suffix", [".parquet", ".zarr"])
+def test_scores_that_were_stopped_are_gone_on_with(suffix, s3, x, tmp_path, monkeypatch):
+    """Parts that are complete stay there; the objects in the end are those of a run that nothing stopped."""
+    from streamgmm.predict.outputs import ScoreOutput
+    from streamgmm.predict.parquet_output import ParquetOutput
+    from streamgmm.predict.zarr_output import ZarrOutput
+
+    source = put(x, "parquet", BUCKET)
+    model = fitted(put(x, "parquet", tmp_path))
+    model.memory_limit = "200KB"
+
+    def write(output):
+        with dask.config.set(scheduler="synchronous"):
+            return streamgmm.write_predictions(model, source, output, write=["label", "log_density"])
+
+    def objects(name):
+        s3.invalidate_cache()
+        return {one.removeprefix(f"bucket/{name}"): s3.cat_file(one) for one in s3.find(f"bucket/{name}")}
+
+    n_parts = write(f"{BUCKET}/whole{suffix}").n_parts
+    assert n_parts > 3
+    kind: type[ScoreOutput] = ParquetOutput if suffix == ".parquet" else ZarrOutput
+    original, written = kind.write, []
+
+    def stopped(self, part, start, pieces):
+        if len(written) == 2:
+            raise KeyboardInterrupt
+        written.append(start)
+        original(self, part, start, pieces)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(kind, "write", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            write(f"{BUCKET}/out{suffix}")
+    assert objects(f"out{suffix}") == {}
+    assert write(f"{BUCKET}/out{suffix}").n_resumed == 2
+    assert objects(f"out{suffix}") == objects(f"whole{suffix}")
+    assert write(f"{BUCKET}/out{suffix}").skipped
+    assert not [name for name in s3.find("bucket") if ".streamgmm" in name]
