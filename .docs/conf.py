@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 from enum import Enum
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.roles import XRefRole
+from sphinx.util.docutils import SphinxDirective
 
 import streamgmm
 
@@ -139,8 +141,58 @@ def name_public_bases(_app: Sphinx, _name: str, _made: Any, _options: Any, bases
             bases[at] = f":py:class:`streamgmm.{base.__name__}`"
 
 
+class JobEntries(SphinxDirective):
+    """Tables of what a job file can say, made of its declaration: one for each part and each kind of step."""
+
+    def run(self) -> list[nodes.Node]:
+        from streamgmm.jobs.declaration import STEPS, Cluster, Criteria, Job, Limits, Reports
+
+        lines: list[str] = []
+        parts = {"the job": Job, "cluster": Cluster, "limits": Limits, "criteria": Criteria, "reports": Reports}
+        for title, model in parts.items():
+            lines += self._table("The job" if model is Job else f"``[{title}]``", model)
+        for name, step in STEPS.items():
+            lines += self._table(f'``step = "{name}"``', step)
+        return self.parse_text_to_nodes("\n".join(lines))
+
+    @staticmethod
+    def _table(title: str, model: Any) -> list[str]:
+        summary = " ".join((model.__doc__ or "").split())
+        lines = ["", f".. rubric:: {title}", "", summary, "", ".. list-table::", "   :header-rows: 1", ""]
+        rows = [("entry", "type", "default", "what it is")]
+        for name, entry in model.model_json_schema()["properties"].items():
+            field = model.model_fields[name]
+            default = "needed" if field.is_required() else _shown(entry.get("default"))
+            rows.append((f"``{name}``", _type_of(entry), default, entry.get("description", "")))
+        for row in rows:
+            lines += [f"   {'* -' if at == 0 else '  -'} {cell}" for at, cell in enumerate(row)]
+        return lines
+
+
+def _type_of(entry: dict[str, Any]) -> str:
+    """Say in a few words what an entry of a JSON Schema may be."""
+    if "anyOf" in entry:
+        return " or ".join(dict.fromkeys(_type_of(one) for one in entry["anyOf"] if one.get("type") != "null"))
+    if "enum" in entry:
+        return ", ".join(f"``{one}``" for one in entry["enum"])
+    if "const" in entry:
+        return f"``{entry['const']}``"
+    if entry.get("type") == "array":
+        return (
+            "list" if "$ref" in entry["items"] or "oneOf" in entry["items"] else f"list of {_type_of(entry['items'])}"
+        )
+    return {"string": "text", "integer": "integer", "number": "number", "boolean": "true or false"}.get(
+        entry.get("type", ""), "table"
+    )
+
+
+def _shown(default: Any) -> str:
+    return "" if default is None or isinstance(default, dict) else f"``{json.dumps(default)}``"
+
+
 def setup(app: Sphinx) -> None:
     """Add what Sphinx has no setting for."""
+    app.add_directive("job-entries", JobEntries)
     app.add_role("link_or_code", LinkOrCode(), override=True)
     app.connect("autodoc-process-signature", show_no_constructor)
     app.connect("autodoc-process-bases", name_public_bases)

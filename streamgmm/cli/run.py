@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import click
@@ -55,4 +56,6 @@ def run(
             given.append(f"{key}={json.dumps(reports[name])}")
     if strict:
         given.append("criteria.converged=true")
-    finish_job(read_job(job, given), show_step, as_json=as_json, dry_run=dry_run, quiet=quiet)
+    found = read_job(job, given)
+    named = found if found.name is not None else found.model_copy(update={"name": Path(job).stem})
+    finish_job(named, show_step, as_json=as_json, dry_run=dry_run, quiet=quiet)

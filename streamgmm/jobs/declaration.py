@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 Missing: TypeAlias = Literal["raise", "drop"]
 Family: TypeAlias = Literal["full", "tied", "diag", "spherical"]
+Start: TypeAlias = Literal["sample", "k-means++", "kmeans", "hierarchical", "random", "random_from_data"]
 IfExists: TypeAlias = Literal["fail", "skip", "replace"]
 Score: TypeAlias = Literal["label", "probability", "log_density", "outlier", "responsibilities"]
 Count: TypeAlias = Annotated[int, Field(ge=1)]
@@ -47,7 +48,7 @@ class FitStep(Rows):
     )
     max_iter: Annotated[int, Field(ge=0)] | None = Field(None, description="Most iterations.")
     n_init: Count | None = Field(None, description="Number of starts to choose from.")
-    init_params: str | None = Field(None, description="How a start is made.")
+    init_params: Start | None = Field(None, description="How a start is made.")
     accelerate: bool | None = Field(None, description="Go further than EM from pass to pass, or not.")
     random_state: Annotated[int, Field(ge=0)] = Field(0, description="Seed.")
     persist: bool | None = Field(None, description="Keep the rows in memory after the first pass, or not.")

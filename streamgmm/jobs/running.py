@@ -15,7 +15,9 @@ from streamgmm.jobs.exit_codes import ExitCode, code_of
 from streamgmm.jobs.log import Log
 from streamgmm.jobs.metrics import write_metrics
 from streamgmm.jobs.steps import Context, check_step, perform
+from streamgmm.sources.where import RowFilter
 from streamgmm.storage.outputs import check_output
+from streamgmm.units import parse_memory_limit
 
 #: Exit codes, the worst of a job's steps first.
 _WORST = (ExitCode.BAD_DATA, ExitCode.TRY_AGAIN, ExitCode.NOT_CONVERGED, ExitCode.DONE)
@@ -73,11 +75,13 @@ def run_job(job: Job, log: Log, *, dry_run: bool = False, show_progress: bool = 
     limit = job.limits.max_seconds
     context = Context(job, log, dry_run, None if limit is None else began + limit, show_progress)
     result = JobResult()
+    if job.reports.metrics is not None:
+        check_output(job.reports.metrics, overwrite=True, is_folder=False)
     try:
+        parse_memory_limit(job.limits.memory)
         for step in job.steps:
+            RowFilter.of(job.rows_of(step)["where"])
             check_step(step, context)
-        if job.reports.metrics is not None:
-            check_output(job.reports.metrics, overwrite=True, is_folder=False)
         with ExitStack() as stack:
             stack.enter_context(log.hearing_warnings())
             stack.enter_context(ended_by_sigterm(log, _goes_on_from(job)))

@@ -285,6 +285,24 @@ def test_compare_puts_the_better_model_in_place(place):
     assert "best" in run("compare", "m", "m", "--source", "x.parquet", "--min-gain", 5).stdout
 
 
+def test_texts_are_checked_before_the_first_step(place):
+    """A mistake in the last step is no reason to have run the first."""
+    (place / "job.toml").write_text(JOB)
+    before = content(place)
+    for change, code in (
+        ("steps.2.where=a >", 2),
+        ("limits.memory=much", 2),
+        ("steps.0.init_params=best", 2),
+        ("steps.1.output=nowhere/o.parquet", 73),
+        ("steps.1.output=o.csv", 2),
+        ("reports.metrics=nowhere/m.prom", 73),
+    ):
+        run("run", "job.toml", "--set", change, code=code)
+        assert content(place) == before
+    run("run", "job.toml", "--metrics", "m.prom")
+    assert 'job_name="job"' in (place / "m.prom").read_text()
+
+
 def test_the_schema_is_printed():
     assert json.loads(run("run", "--print-schema").stdout)["title"] == "Job"
 
