@@ -308,6 +308,7 @@ def test_the_schema_is_printed():
 
 
 @pytest.mark.slow
+@pytest.mark.distributed
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
 @pytest.mark.parametrize("kind", ["fit", "select", "run"])
 def test_killed_at_any_moment_the_same_command_ends_with_the_same_bytes(kind, how, place, rng):

@@ -215,6 +215,7 @@ def test_what_was_aside_comes_back_for_another_job(model, source, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.distributed
 @pytest.mark.parametrize("suffix", list(OUTPUTS))
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
 def test_killed_at_any_moment_the_same_command_ends_with_the_same_bytes(suffix, how, x, rng, tmp_path):
