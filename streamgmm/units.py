@@ -15,7 +15,7 @@ def parse_memory_limit(limit: Any) -> int | None:
 
     try:
         n_bytes = parse_bytes(limit)
-    except (ValueError, TypeError, AttributeError):
+    except (ValueError, TypeError, AttributeError, OverflowError):
         raise InputError(f"memory_limit must be bytes, or a text such as '2GB'; got {limit!r}") from None
     if n_bytes <= 0:
         raise InputError(f"memory_limit must be positive, got {limit!r}")

@@ -11,8 +11,9 @@ Family: TypeAlias = Literal["full", "tied", "diag", "spherical"]
 Start: TypeAlias = Literal["sample", "k-means++", "kmeans", "hierarchical", "random", "random_from_data"]
 IfExists: TypeAlias = Literal["fail", "skip", "replace"]
 Score: TypeAlias = Literal["label", "probability", "log_density", "outlier", "responsibilities"]
-Count: TypeAlias = Annotated[int, Field(ge=1)]
-Positive: TypeAlias = Annotated[float, Field(gt=0)]
+Count: TypeAlias = Annotated[int, Field(ge=1, lt=2**31)]
+Positive: TypeAlias = Annotated[float, Field(gt=0, le=1e9, allow_inf_nan=False)]
+Seed: TypeAlias = Annotated[int, Field(ge=0, lt=2**32)]
 Share: TypeAlias = Annotated[float, Field(ge=0, le=1)]
 
 
@@ -25,7 +26,7 @@ class Declared(BaseModel):
 class Rows(Declared):
     """Which rows a step reads; what a step does not say is as the job says."""
 
-    source: str | list[str] | None = Field(
+    source: str | Annotated[list[str], Field(min_length=1)] | None = Field(
         None,
         description="Path or URL of a store, list of Parquet files, delta:PATH@VERSION or iceberg:CATALOG.TABLE@ID.",
     )
@@ -50,7 +51,7 @@ class FitStep(Rows):
     n_init: Count | None = Field(None, description="Number of starts to choose from.")
     init_params: Start | None = Field(None, description="How a start is made.")
     accelerate: bool | None = Field(None, description="Go further than EM from pass to pass, or not.")
-    random_state: Annotated[int, Field(ge=0)] = Field(0, description="Seed.")
+    random_state: Seed = Field(0, description="Seed.")
     persist: bool | None = Field(None, description="Keep the rows in memory after the first pass, or not.")
     checkpoint: str | None = Field(None, description="Folder to keep the fit's state in, and to go on from.")
     resume: Literal["auto", "must", "never"] | None = Field(None, description="Whether to go on from the checkpoint.")
@@ -71,7 +72,7 @@ class SelectStep(Rows):
     reg_covar: Annotated[float, Field(ge=0)] | Literal["auto"] = Field(
         "auto", description="A number to add to the covariances' diagonals, or auto."
     )
-    random_state: Annotated[int, Field(ge=0)] = Field(0, description="Seed.")
+    random_state: Seed = Field(0, description="Seed.")
     if_exists: IfExists = Field("fail", description="Where another model is there.")
 
 
@@ -84,7 +85,9 @@ class PredictStep(Rows):
     write: list[Score] = Field(["label"], description="The results to write.", min_length=1)
     keep: list[str] | Literal["all"] = Field([], description="Columns to carry over.")
     outlier_rate: Share | None = Field(None, description="Share of the rows of the fit that would be outliers.")
-    outlier_threshold: float | None = Field(None, description="Log-density (nats) below which a row is an outlier.")
+    outlier_threshold: Annotated[float, Field(allow_inf_nan=False)] | None = Field(
+        None, description="Log-density (nats) below which a row is an outlier."
+    )
     float_type: Literal["float64", "float32"] = Field("float64", description="Of densities and probabilities.")
     compression: str | None = Field(
         None, description="snappy, zstd, gzip, lz4, brotli or none; of Zarr zstd, gzip, lz4."

@@ -135,6 +135,8 @@ def _expand(value: Any, environment: Mapping[str, str], unset: list[str], place:
         return [_expand(one, environment, unset, f"{place}.{n}") for n, one in enumerate(value)]
     if not isinstance(value, str):
         return value
+    if "\0" in value:
+        unset.append(f"{place} has a NUL in it, {_shown(value)}")
 
     def found(match: re.Match[str]) -> str:
         if match[0] == "$$":

@@ -9,6 +9,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+from streamgmm.em.convergence import StopReason
 from streamgmm.exceptions import InputError, StreamGMMError
 from streamgmm.jobs.declaration import Criteria, FitStep, Job
 from streamgmm.jobs.exit_codes import ExitCode, code_of
@@ -17,6 +18,7 @@ from streamgmm.jobs.metrics import write_metrics
 from streamgmm.jobs.steps import Context, check_step, perform
 from streamgmm.sources.where import RowFilter
 from streamgmm.storage.outputs import check_output
+from streamgmm.storage.places import InUse, check_apart, find_places
 from streamgmm.units import parse_memory_limit
 
 #: Exit codes, the worst of a job's steps first.
@@ -76,6 +78,7 @@ def run_job(job: Job, log: Log, *, dry_run: bool = False, show_progress: bool = 
     context = Context(job, log, dry_run, None if limit is None else began + limit, show_progress)
     result = JobResult()
     if job.reports.metrics is not None:
+        check_apart(job.reports.metrics, *_in_use(job))
         check_output(job.reports.metrics, overwrite=True, is_folder=False)
     try:
         parse_memory_limit(job.limits.memory)
@@ -99,6 +102,9 @@ def run_job(job: Job, log: Log, *, dry_run: bool = False, show_progress: bool = 
                     number=number,
                     **{k: v for k, v in found.items() if k not in ("table", "text", "report")},
                 )
+                if found.get("stop_reason") == StopReason.STOPPED.value:
+                    # What follows would be done with what is not fitted to its end.
+                    break
         result.failed = list(_failing(job.criteria, result.steps))
         result.exit_code = min((_code_of_step(one, job.criteria) for one in result.steps), key=_WORST.index)
         if result.failed:
@@ -123,7 +129,7 @@ def _report(job: Job, result: JobResult, began: float, log: Log, *, dry_run: boo
 
 
 def _code_of_step(found: Mapping[str, Any], criteria: Criteria) -> ExitCode:
-    if found.get("stop_reason") == "stopped when asked to":
+    if found.get("stop_reason") == StopReason.STOPPED.value:
         return ExitCode.TRY_AGAIN
     if criteria.converged and found.get("converged") is False:
         return ExitCode.NOT_CONVERGED
@@ -146,6 +152,16 @@ def _failing(criteria: Criteria, steps: list[dict[str, Any]]) -> Iterator[str]:
         score = found.get("mean_log_likelihood")
         if criteria.min_score is not None and score is not None and not score >= criteria.min_score:
             yield f"{found['step']}: mean log-likelihood {score:.6g} nats per row, less than {criteria.min_score:g}"
+
+
+def _in_use(job: Job) -> Iterator[InUse]:
+    """Give the places that a job reads and writes."""
+    for step in job.steps:
+        yield InUse("the rows", find_places(job.rows_of(step)["source"]))
+        for name in ("model", "output", "checkpoint"):
+            path = getattr(step, name, None) or (job.model if name == "model" else None)
+            yield InUse(f"the {name}", find_places(path))
+        yield InUse("a model", find_places(getattr(step, "models", None)))
 
 
 def _goes_on_from(job: Job) -> str:
@@ -228,7 +244,8 @@ def ended_by_time(context: Context) -> Iterator[None]:
             raise Ended(ExitCode.TRY_AGAIN)
 
     with _handling(signal.SIGALRM, end):
-        signal.setitimer(signal.ITIMER_REAL, max(context.deadline - time.monotonic(), 1e-3))
+        # Again each second: the steps that follow have no time either.
+        signal.setitimer(signal.ITIMER_REAL, max(context.deadline - time.monotonic(), 1e-3), 1.0)
         try:
             yield
         finally:

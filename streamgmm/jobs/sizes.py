@@ -21,8 +21,10 @@ def read_sizes(value: str | list[int]) -> list[int]:
     >>> read_sizes("1:7:3"), read_sizes("2,4,8")
     ([1, 4, 7], [2, 4, 8])
     """
-    if isinstance(value, list):
+    if isinstance(value, list) and value:
         return list(value)
+    if isinstance(value, list):
+        raise InputError("components: expected a range such as 1:20, or numbers such as [2, 4, 8]; got none")
     try:
         if ":" in value:
             first, last, *rest = (int(part) for part in value.split(":"))

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from streamgmm.em.convergence import StopReason
 from streamgmm.em.state import State
 from streamgmm.estimators.gaussian_mixture import GaussianMixture
 from streamgmm.estimators.saving import load, save
@@ -44,6 +45,8 @@ class Context:
         By `time.monotonic`: a pass that would end later is not begun.
     show_progress : bool
         Whether fits say how they come along.
+    was_stopped : bool
+        Whether the step that runs was told that the time is up.
     """
 
     job: Job
@@ -51,11 +54,12 @@ class Context:
     dry_run: bool = False
     deadline: float | None = None
     show_progress: bool = True
+    was_stopped: bool = False
     _last_pass: float | None = None
 
     def begin_step(self) -> None:
         """Forget the passes of the step before."""
-        self._last_pass = None
+        self._last_pass, self.was_stopped = None, False
 
     @property
     def has_found_something(self) -> bool:
@@ -68,7 +72,8 @@ class Context:
         # How long the first one took is not known: the search was before it.
         took = 0.0 if self._last_pass is None else now - self._last_pass
         self._last_pass = now
-        return self.deadline is not None and now + took > self.deadline
+        self.was_stopped = self.deadline is not None and now + took > self.deadline
+        return self.was_stopped
 
     def source(self, step: Rows) -> Any:
         """Return the rows of a step."""
@@ -204,11 +209,14 @@ def _(step: SelectStep, context: Context) -> dict[str, Any]:
             **parameters,
         )
         if output is not None:
-            save(found.best, output, overwrite=True, metadata={_JOB: job})
+            # One that was cut short has compared what was not fitted to its end: it is not done.
+            save(found.best, output, overwrite=True, metadata=None if context.was_stopped else {_JOB: job})
+    stopped = {"stop_reason": StopReason.STOPPED.value, "converged": False} if context.was_stopped else {}
     return {
         "step": "select",
         "model": output,
         **_describe(found.best),
+        **stopped,
         "criterion": step.criterion,
         "best": found.best_index,
         "passes": found.best.fit_report_.n_passes,
@@ -368,6 +376,9 @@ def _finished(output: str, job: str, if_exists: str) -> dict[str, Any] | None:
             f"{output} exists: choose another name, or allow it to be replaced (overwrite). (It was fitted to other "
             "rows, or with other settings.)"
         )
+    if model.stop_reason_ is StopReason.STOPPED:
+        # The best of a run whose time was up: it goes on.
+        return None
     clear_staging(output)
     return {**_describe(model), "status": "finished already"}
 

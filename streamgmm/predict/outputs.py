@@ -84,7 +84,8 @@ class ScoreOutput(ABC):
     job: str = ""
 
     def __post_init__(self) -> None:
-        names = {self.options.prefix + name for column in self.scores.values() for name in column.names}
+        columns = self.scores.values()
+        names = {self.options.prefix + name for column in columns for name in (column.name, *column.names)}
         for name in () if self.kept is None else self.kept.names:
             if name in names:
                 raise InputError(

@@ -10,7 +10,7 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from streamgmm._version import __version__
-from streamgmm.exceptions import InputError
+from streamgmm.exceptions import InputError, RowsError
 from streamgmm.execution.passes import count_rows, run_pass
 from streamgmm.gaussian.parameters import MixtureParameters
 from streamgmm.predict.outputs import Options, Piece, ScoreOutput, check_output_place, open_output
@@ -19,7 +19,7 @@ from streamgmm.sources.base import UNKNOWN_LENGTH_STRIDE, Block, Rows
 from streamgmm.storage.fingerprint import digest
 from streamgmm.storage.outputs import exists_error, output_exists
 from streamgmm.storage.places import InUse, check_apart, find_places
-from streamgmm.storage.staging import Staging, clear_staging, stage_output
+from streamgmm.storage.staging import Staging, clear_staging, is_being_published, stage_output
 
 if TYPE_CHECKING:
     from streamgmm.estimators.gaussian_mixture import GaussianMixture
@@ -236,7 +236,9 @@ def write_predictions(
     check_apart(name, InUse("the rows", find_places(source)), *model._places_in_use())
     replaces = overwrite or if_exists == "replace"
     check_output_place(name, overwrite=True)
-    exists = output_exists(name, is_folder=True)
+    # In an object store objects come one by one: what is there in part is none yet.
+    in_part = is_being_published(name)
+    exists = output_exists(name, is_folder=True) and not in_part
     if exists and if_exists == "skip" and not overwrite:
         return Written(name, skipped=True)
     if type(source).__module__.startswith("xarray."):
@@ -257,7 +259,9 @@ def write_predictions(
     if rows.n_rows is None and target.needs_lengths:
         rows = count_rows(rows)
     tasks = rows.tasks_with_rows()
-    with stage_output(name, job, overwrite=replaces) as staging:
+    if not tasks:
+        raise RowsError(f"{rows.description} has no rows")
+    with stage_output(name, job, overwrite=replaces or in_part) as staging:
         staged = replace(target, path=staging.data)
         if not staging.resumes:
             staged.create(rows.n_rows, rows.task_rows(tasks[0]) or 0)
@@ -281,7 +285,7 @@ def _fingerprint(rows: Rows, parameters: MixtureParameters, scorer: Scorer, targ
 
     said = {
         "rows": rows.fingerprint(),
-        "kept": None if rows.kept is None else [str(field) for field in rows.kept.names],
+        "kept": repr(rows.kept),
         "scores": [*scorer.write, scorer.missing, scorer.clusters, scorer.threshold, scorer.float_type],
         "options": asdict(target.options),
         "output": type(target).__name__,

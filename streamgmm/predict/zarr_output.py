@@ -44,7 +44,9 @@ class ZarrOutput(ScoreOutput):
             raise InputError("partition_by is for Parquet: write to a name that ends in .parquet")
         if options.row_group_rows is not None:
             raise InputError("row_group_rows is for Parquet: write to a name that ends in .parquet")
-        _ = self._specs
+        for name in self._specs:
+            if name.strip(".") == "" or "/" in name or name == "zarr.json":
+                raise InputError(f"keep: {name!r} is no name of an array in a Zarr group: leave it out")
 
     @cached_property
     def _specs(self) -> dict[str, ArraySpec]:

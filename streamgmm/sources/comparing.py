@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import math
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
@@ -254,13 +255,20 @@ def _point_in_time(word: str, kind: pa.DataType) -> Any:
     """Return a point in time, in the column's zone where it says none."""
     import pyarrow as pa
 
+    finer = re.fullmatch(r"(?P<before>.*\.[0-9]{6})(?P<nanoseconds>[0-9]{1,3})(?P<zone>.*)", word)
+    if finer is not None:
+        whole = _point_in_time(finer["before"] + finer["zone"], kind)
+        nanoseconds = int(finer["nanoseconds"].ljust(3, "0"))
+        return pa.scalar(whole.value * 1000 + nanoseconds, pa.timestamp("ns", tz=kind.tz))
     found = datetime.datetime.fromisoformat(word)
     if kind.tz is None:
         if found.tzinfo is not None:
             raise ValueError("the column has no time zone")
         return pa.scalar(found, pa.timestamp("us"))
     if found.tzinfo is None:
-        found = found.replace(tzinfo=ZoneInfo(kind.tz))
+        offset = re.fullmatch(r"[+-][0-9]{2}:?[0-9]{2}", kind.tz)
+        zone = datetime.datetime.fromisoformat(f"2000-01-01T00:00{kind.tz}").tzinfo if offset else ZoneInfo(kind.tz)
+        found = found.replace(tzinfo=zone)
     return pa.scalar(found, pa.timestamp("us", tz=kind.tz))
 
 

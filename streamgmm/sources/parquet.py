@@ -180,7 +180,8 @@ class ParquetRows(RandomAccessRows):
     def _content_digest(self) -> str:
         where = [] if self._where is None else [f"where: {self._where.text}"]
         chosen = self._layout.chosen
-        return digest([super()._content_digest(), *chosen.features, f"weights: {chosen.weight}", *where])
+        keys = dict.fromkeys(f"keys: {group.keys} {dict(group.key_values)}" for group in self._groups)
+        return digest([super()._content_digest(), *chosen.features, f"weights: {chosen.weight}", *where, *keys])
 
     def read(self, start: int, stop: int) -> Iterator[Block]:
         pieces = self._pieces(start, stop)

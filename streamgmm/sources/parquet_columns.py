@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 #: The value of a partition key; None where it is missing.
 Value: TypeAlias = int | float | None
 
-_INTEGER = re.compile(r"[+-]?\d+")
+_INTEGER = re.compile(r"[+-]?[0-9]+")
 
 
 @dataclass(frozen=True)
@@ -155,9 +155,14 @@ class Columns:
         key_types = {name: kind for name, kind in key_types.items() if name not in names}
         kept = _schema_as_stored(chosen.kept, footers, key_types, declared)
         filtered_by = _schema_as_stored(chosen.filtered_by, footers, key_types, declared)
+        as_stored = {one.name: one.type for one in (*kept, *filtered_by)}
         key_values = tuple(
-            {name: _as_stored(value, key_types[name]) for name, value in file.keys if name in key_types}
-            for file in files
+            {
+                name: _as_stored(value, as_stored[name])
+                for name, value in footer.file.keys
+                if name in as_stored and name not in footer.columns
+            }
+            for footer in footers
         )
         return cls(chosen, types, of_files, footers, kept, filtered_by, key_values, declared)
 
@@ -230,8 +235,13 @@ def _values_of_key(name: str, files: list[StoredFile], what: str) -> dict[Any, V
     texts = dict.fromkeys(text for file in files for key, text in file.keys if key == name)
     values: dict[Any, Value] = {}
     for text in texts:
-        if text is None or isinstance(text, (int, float)):
+        if text is None or (isinstance(text, (int, float)) and not isinstance(text, bool)):
             values[text] = text
+        elif not isinstance(text, str):
+            raise RowsError(
+                f"partition key {name!r} of {what} is {text!r}, which is not numeric: choose the columns to use with "
+                "columns="
+            )
         elif _INTEGER.fullmatch(text):
             values[text] = int(text)
         else:
@@ -266,9 +276,17 @@ def _types_of_keys(files: Sequence[StoredFile], declared: pa.Schema | None) -> d
 
 
 def _as_stored(value: Any, arrow_type: pa.DataType) -> Any:
+    """Return the value that a partition key's text stands for, in the type of the column."""
     import pyarrow as pa
 
-    return int(value) if isinstance(value, str) and pa.types.is_integer(arrow_type) else value
+    if not isinstance(value, str) or pa.types.is_string(arrow_type) or pa.types.is_large_string(arrow_type):
+        return value
+    if pa.types.is_integer(arrow_type):
+        return int(value)
+    try:
+        return pa.scalar(value).cast(plain_values(arrow_type)).as_py()
+    except pa.ArrowException as error:
+        raise RowsError(f"a folder's value {value!r} can't be {arrow_type}: {error}") from error
 
 
 def _schema_as_stored(

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from streamgmm.exceptions import RowsError
+from streamgmm.exceptions import ConditionError, RowsError
 from streamgmm.sources.parquet_files import FoundFiles
 from streamgmm.sources.where import RowFilter
 from streamgmm.storage.urls import get_filesystem
@@ -87,6 +88,9 @@ class BoundFilter:
         # Bounds are compared where a file has the very types of the condition.
         if any(stored[one.name] != one.type for one in of_file) or not self.where.excludes_by_bounds:
             return everything
+        if any(one.name not in stored and one.name not in keys for one in self.schema):
+            # It has missing values there: Arrow wants to see them.
+            return everything
         of_keys = [one for one in self.schema if one.name not in stored and one.name in keys]
         known = None
         for one in of_keys:
@@ -132,7 +136,9 @@ def prune_files(
     terms = []
     for term in where.terms():
         if set(term.names) <= set(types):
-            terms.append(BoundFilter.of(term, pa.schema([(name, types[name]) for name in term.names])))
+            # A column in the files may have another type than the folders' names: then these tell nothing.
+            with suppress(ConditionError):
+                terms.append(BoundFilter.of(term, pa.schema([(name, types[name]) for name in term.names])))
     if not terms:
         return found
     left = []

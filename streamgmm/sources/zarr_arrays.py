@@ -98,6 +98,10 @@ class ZarrRows(RandomAccessRows):
             return digest([str(self.array.store_path), str(self.array.metadata)])
         return digest(describe_files(_waiting(filesystem), f"{place}/{self.array.path}"))
 
+    def _content_digest(self) -> str:
+        beside = "" if self._beside is None else self._beside.version()
+        return digest([super()._content_digest(), beside])
+
     def read(self, start: int, stop: int) -> Iterator[Block]:
         pieces = self._pieces(start, stop)
         return prefetch(pieces) if self._ahead else pieces

@@ -14,6 +14,7 @@ import numpy.typing as npt
 from streamgmm.exceptions import RowsError
 from streamgmm.sources.kept import ArraySpec
 from streamgmm.sources.zarr_packing import Packing, dimensions, packing_of
+from streamgmm.storage.fingerprint import describe_files, digest, digest_of_files
 from streamgmm.storage.names import location
 from streamgmm.storage.requests import ReadPolicy
 from streamgmm.storage.zarr_places import Place, PlacedArray
@@ -62,6 +63,8 @@ class StoredArray:
         attributes = {key: value for key, value in array.attrs.items() if key != "_ARRAY_DIMENSIONS"}
         spec = ArraySpec(np.dtype(array.dtype), array.shape[1:], tuple(dims[1:]), attributes, array.fill_value)
         times = _times_of(array)
+        if times is not None and {"scale_factor", "add_offset"} & set(attributes):
+            return cls(name, spec, obstacle=f"{what} holds times that are scaled or shifted")
         if times is not None or spec.dtype.kind not in "iuf":
             return cls(name, spec, times=times)
         try:
@@ -77,6 +80,9 @@ class StoredArray:
             return stored
         unit, start = self.times
         missing = ~np.isfinite(stored) if stored.dtype.kind == "f" else np.zeros(stored.shape, dtype=bool)
+        if stored.dtype == np.int64:
+            # What xarray writes for a time that is missing, and says nothing of.
+            missing |= stored == np.iinfo(np.int64).min
         for key in ("_FillValue", "missing_value"):
             value = self.spec.attributes.get(key)
             if isinstance(value, (int, float)):
@@ -234,6 +240,22 @@ class ArraysBeside:
             for one in self.layout.arrays.values()
         )
 
+    def version(self) -> str:
+        """Return what changes when the arrays do."""
+        found = []
+        for placed in self._placed.values():
+            array = placed.array
+            root = getattr(array.store, "root", None)
+            if root is not None:
+                found.append(digest_of_files([f"{root}/{array.store_path.path}".rstrip("/")]))
+            else:
+                found += [str(array.store_path), str(array.metadata)]
+                filesystem, path = getattr(array.store, "fs", None), getattr(array.store, "path", None)
+                if filesystem is not None and path is not None:
+                    inside = f"{path}/{array.store_path.path}".rstrip("/")
+                    found += describe_files(getattr(filesystem, "sync_fs", None) or _waiting(filesystem), inside)
+        return digest(found)
+
     def read(self, start: int, stop: int) -> KeptArrays:
         """Read what goes with some rows."""
         values = {}
@@ -264,6 +286,11 @@ def _group_around(array: zarr.Array[Any], opened: str | None) -> tuple[zarr.Grou
         return None, own, opened
 
 
+def _waiting(filesystem: Any) -> Any:
+    """Return the same file system for calls that wait for their answer: Zarr's are asynchronous."""
+    return type(filesystem)(**{k: v for k, v in filesystem.storage_options.items() if k != "asynchronous"})
+
+
 def _read(array: zarr.Array[Any], start: int, stop: int) -> npt.NDArray[Any]:
     return np.asarray(array[start:stop])
 
@@ -275,6 +302,9 @@ def _times_of(array: zarr.Array[Any]) -> tuple[str, str] | None:
         return None
     found = _SINCE.fullmatch(units.strip())
     if found is None or calendar not in _CALENDARS or found["unit"].lower() not in _UNITS:
+        return None
+    if _UNITS[found["unit"].lower()] == "ns" or len(found["start"].partition(".")[2]) > 6:
+        # Finer than what they would become.
         return None
     try:
         start = str(np.datetime64(_iso(found["start"]), "us"))

@@ -164,6 +164,11 @@ def hold_output(output: str | None) -> Iterator[None]:
         lock.check()
 
 
+def is_being_published(output: str) -> bool:
+    """Tell whether an output in an object store may be there in part: what it is copied from is there still."""
+    return is_url(output) and Folder(name_staging(output)).has(_JOB)
+
+
 def clear_staging(output: str) -> None:
     """Remove what a run left beside an output that is finished, where no other run is at work."""
     folder = Folder(name_staging(output))

@@ -265,7 +265,7 @@ def test_a_fit_that_runs_out_of_time_keeps_the_best_so_far(place, monkeypatch):
     found = json.loads(result.stdout)
     assert found["stop_reason"] == "stopped when asked to"
     assert load("new").n_iter_ == 1
-    run(*FIT, *options, "--overwrite")
+    run(*FIT, *options)
     assert load("new") == load("whole")
 
 
@@ -301,6 +301,13 @@ def test_texts_are_checked_before_the_first_step(place):
         assert content(place) == before
     run("run", "job.toml", "--metrics", "m.prom")
     assert 'job_name="job"' in (place / "m.prom").read_text()
+
+
+def test_metrics_write_over_nothing_that_is_in_use(place):
+    before = content(place)
+    for metrics in ("x.parquet", "m", "o.parquet"):
+        run(*PREDICT, "--metrics", metrics, code=2)
+        assert content(place) == before
 
 
 def test_the_schema_is_printed():

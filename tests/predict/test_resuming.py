@@ -12,6 +12,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import zarr
 
 from streamgmm import GaussianMixture, save, write_predictions
 from streamgmm.exceptions import InUseError, MissingValuesError, OutputExistsError
@@ -212,6 +213,51 @@ def test_what_was_aside_comes_back_for_another_job(model, source, tmp_path):
         write(model, source, output)
     assert (output / "precious").read_bytes() == b"old"
     assert not folder.exists()
+
+
+def test_what_is_kept_tells_one_job_from_another(model, x, tmp_path):
+    """Of arrays beside the rows, and of keys in folders' names, the values are in no file of the rows."""
+    group = zarr.open_group(tmp_path / "in.zarr", mode="w")
+    group.create_array("x", data=x, chunks=(500, 3))
+    group.create_array("id", data=np.arange(len(x)))
+    source, output = f"{tmp_path}/in.zarr/x", tmp_path / "o.zarr"
+    write_predictions(model, source, output, keep=["id"])
+    group["id"][:] = np.arange(len(x)) + 1000
+    with pytest.raises(OutputExistsError):
+        write_predictions(model, source, output, keep=["id"])
+    (tmp_path / "hive" / "day=1").mkdir(parents=True)
+    table = pa.table({name: x[:, j] for j, name in enumerate("abc")})
+    pq.write_table(table, tmp_path / "hive" / "day=1" / "0.parquet")
+    options = {"keep": ["day"], "columns": list("abc")}
+    write_predictions(model, str(tmp_path / "hive"), tmp_path / "h.parquet", **options)
+    (tmp_path / "hive" / "day=1").rename(tmp_path / "hive" / "day=2")
+    with pytest.raises(OutputExistsError):
+        write_predictions(model, str(tmp_path / "hive"), tmp_path / "h.parquet", **options)
+
+
+def test_half_of_an_output_in_an_object_store_is_none(model, source, monkeypatch):
+    """A run that is killed while it copies is completed by the next."""
+    import fsspec
+
+    store = fsspec.filesystem("memory")
+
+    def copy_one(filesystem, here, there):
+        first = sorted(filesystem.find(here))[0]
+        filesystem.copy(first, first.replace(here, there))
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(staging, "copy_objects", copy_one)
+        patch.setattr(staging, "remove_objects", lambda *_: None)
+        with pytest.raises(KeyboardInterrupt):
+            write(model, source, "memory://b/out.parquet")
+        left = store.find("/b/out.parquet")
+    assert len(left) == 1
+    found = write(model, source, "memory://b/out.parquet")
+    assert not found.skipped
+    assert len([name for name in store.find("/b/out.parquet") if name.endswith(".parquet")]) == found.n_parts
+    assert write(model, source, "memory://b/out.parquet").skipped
+    store.rm("/b", recursive=True)
 
 
 @pytest.mark.slow
