@@ -182,17 +182,26 @@ def _open_iceberg(place: str) -> LakeTable:
     if not catalog or not identifier:
         raise RowsError(f"iceberg:{place} names no table; expected iceberg:CATALOG.NAMESPACE.TABLE@SNAPSHOT")
     load_catalog = _import("pyiceberg.catalog").load_catalog
+    opened: Any = None
     try:
-        table = load_catalog(catalog).load_table(identifier)
-    except Exception as error:  # those of the library among them
-        said = " ".join(str(error).split()) or type(error).__name__
-        kind = RowsError if type(error).__name__.startswith("NoSuch") or isinstance(error, ValueError) else ReadError
-        raise kind(
-            f"iceberg:{place} can't be opened: {said} (catalogs are those of pyiceberg's configuration, "
-            "~/.pyiceberg.yaml or PYICEBERG_CATALOG__...)"
-        ) from error
-    found = _read_iceberg(table, snapshot)
-    return replace(found, description=f"iceberg:{name}@{found.version.rpartition(' ')[2]}")
+        try:
+            opened = load_catalog(catalog)
+            table = opened.load_table(identifier)
+        except Exception as error:  # those of the library among them
+            said = " ".join(str(error).split()) or type(error).__name__
+            kind = (
+                RowsError if type(error).__name__.startswith("NoSuch") or isinstance(error, ValueError) else ReadError
+            )
+            raise kind(
+                f"iceberg:{place} can't be opened: {said} (catalogs are those of pyiceberg's configuration, "
+                "~/.pyiceberg.yaml or PYICEBERG_CATALOG__...)"
+            ) from error
+        found = _read_iceberg(table, snapshot)
+        return replace(found, description=f"iceberg:{name}@{found.version.rpartition(' ')[2]}")
+    finally:
+        if hasattr(opened, "close"):
+            # The connections of one that is a database.
+            opened.close()
 
 
 def _read_iceberg(table: Any, snapshot: str | None) -> LakeTable:

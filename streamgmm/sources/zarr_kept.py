@@ -94,7 +94,7 @@ class StoredArray:
             microseconds = np.where(missing, 0, stored).astype(np.int64)
             microseconds = microseconds * int(step) if step >= 1 else microseconds // round(1 / step)
         values = np.datetime64(start, "us") + microseconds.astype("timedelta64[us]")
-        values[missing] = np.datetime64("NaT")
+        values[missing] = np.datetime64("NaT", "us")
         found: npt.NDArray[Any] = values
         return found
 

@@ -230,7 +230,8 @@ def catalog(tmp_path, monkeypatch):
         "mine", type="sql", uri=f"sqlite:///{tmp_path}/catalog.db", warehouse=f"file://{tmp_path}/warehouse"
     )
     catalog.create_namespace("ns")
-    return catalog
+    yield catalog
+    catalog.close()
 
 
 def test_each_snapshot_of_an_iceberg_table_is_what_the_library_gives(catalog, tmp_path):
