@@ -11,11 +11,12 @@ from typing import Any
 
 from streamgmm.em.convergence import StopReason
 from streamgmm.exceptions import InputError, StreamGMMError
+from streamgmm.jobs.context import Context
 from streamgmm.jobs.declaration import Criteria, FitStep, Job
 from streamgmm.jobs.exit_codes import ExitCode, code_of
 from streamgmm.jobs.log import Log
 from streamgmm.jobs.metrics import write_metrics
-from streamgmm.jobs.steps import Context, check_step, perform
+from streamgmm.jobs.steps import check_step, perform
 from streamgmm.sources.where import RowFilter
 from streamgmm.storage.outputs import check_output
 from streamgmm.storage.places import InUse, check_apart, find_places
