@@ -6,6 +6,7 @@ Beside the output ``out.parquet`` stands, while it is written, a folder ``.out.p
     parts/<start>.json        one for each part that is complete, written when all of its files are there
     data/                     what becomes the output
     old/                      what was in its place, while the two change places
+    publishing                in an object store, while the data are copied to their place
     streamgmm-lock.json       which run is at work
 
 A part without its mark is written again, as a whole. A run of another job starts afresh. Everything that has a name of
@@ -31,7 +32,7 @@ from streamgmm.storage.outputs import exists_error, output_exists
 from streamgmm.storage.requests import retry
 from streamgmm.storage.urls import build_url, open_url
 
-_JOB = "job.json"
+_JOB, _PUBLISHING = "job.json", "publishing"
 #: How names end that are one attempt's.
 PARTIAL = ".partial"
 #: Bytes of a file's name, at most, on the file systems in use.
@@ -117,11 +118,7 @@ def stage_output(output: str, job: str | None, *, overwrite: bool) -> Iterator[S
     OutputError
         If nothing can be written there.
     """
-    folder = Folder(name_staging(output))
-    with ExitStack() as stack:
-        stack.callback(_leave, folder)
-        with naming_output(output):
-            lock = stack.enter_context(lock_folder(folder))
+    with _hold(output) as (folder, lock):
         _put_back(output, folder)
         if not overwrite and output_exists(output, is_folder=True):
             _clear(folder, lock)
@@ -154,29 +151,37 @@ def hold_output(output: str | None) -> Iterator[None]:
     if output is None:
         yield
         return
-    folder = Folder(name_staging(output))
-    with ExitStack() as stack:
-        stack.callback(_leave, folder)
-        with naming_output(output):
-            lock = stack.enter_context(lock_folder(folder))
+    with _hold(output) as (folder, lock):
         _clear(folder, lock)
         yield
         lock.check()
 
 
+@contextmanager
+def _hold(output: str) -> Iterator[tuple[Folder, RunLock]]:
+    """Hold the folder beside an output against other runs, and remove it where nothing is left in it."""
+    folder = Folder(name_staging(output))
+    with ExitStack() as stack:
+        stack.callback(_leave, folder)
+        with naming_output(output):
+            lock = stack.enter_context(lock_folder(folder))
+        yield folder, lock
+
+
 def is_being_published(output: str) -> bool:
-    """Tell whether an output in an object store may be there in part: what it is copied from is there still."""
-    return is_url(output) and Folder(name_staging(output)).has(_JOB)
+    """Tell whether an output in an object store may be there in part, since its objects were being copied.
+
+    What was there before is gone then; while a run only writes its parts, it is there still.
+    """
+    return is_url(output) and Folder(name_staging(output)).has(_PUBLISHING)
 
 
 def clear_staging(output: str) -> None:
     """Remove what a run left beside an output that is finished, where no other run is at work."""
     folder = Folder(name_staging(output))
-    if not folder.names():
-        return
-    with suppress(InUseError, OSError), ExitStack() as stack:
-        stack.callback(_leave, folder)
-        _clear(folder, stack.enter_context(lock_folder(folder)))
+    if folder.names():
+        with suppress(InUseError, OSError), _hold(output) as (_, lock):
+            _clear(folder, lock)
 
 
 def _may_go_on(error: BaseException) -> bool:
@@ -214,12 +219,15 @@ def _publish(staging: Staging) -> None:
     if is_url(staging.output):
         filesystem, objects = open_url(staging.output)
         _, data = open_url(staging.data)
+        folder = Folder(staging.folder)
+        folder.write(_PUBLISHING, b"")
         remove_objects(filesystem, objects)
         try:
             copy_objects(filesystem, data, objects)
         except BaseException:
             remove_objects(filesystem, objects)
             raise
+        folder.remove(_PUBLISHING)
         return
     target, here = Path(local_path(staging.output)).absolute(), Path(staging.data)
     old = Path(staging.folder) / "old"

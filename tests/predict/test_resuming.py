@@ -260,6 +260,23 @@ def test_half_of_an_output_in_an_object_store_is_none(model, source, monkeypatch
     store.rm("/b", recursive=True)
 
 
+def test_a_run_that_was_stopped_leaves_what_is_there_to_others(model, source, monkeypatch):
+    """One that was to replace an output in an object store, and had only begun, gives nobody leave to."""
+    import fsspec
+
+    store, output = fsspec.filesystem("memory"), "memory://c/out.parquet"
+    write(model, source, output)
+    before = {name: store.cat_file(name) for name in store.find("/c/out.parquet")}
+    with monkeypatch.context() as patch:
+        patch.setattr(ParquetOutput, "write", Stop(ParquetOutput.write, 3, inside=False))
+        with pytest.raises(KeyboardInterrupt):
+            write(model, source, output, keep=[], if_exists="replace")
+    with pytest.raises(OutputExistsError):
+        write(model, source, output, keep=[])
+    assert {name: store.cat_file(name) for name in store.find("/c/out.parquet")} == before
+    store.rm("/c", recursive=True)
+
+
 @pytest.mark.slow
 @pytest.mark.distributed
 @pytest.mark.parametrize("suffix", list(OUTPUTS))
