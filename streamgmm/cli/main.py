@@ -59,16 +59,10 @@ class _LazyGroup(click.Group):
             click.echo(f"streamgmm: {error.format_message()} (see {command} --help)", err=True)
             sys.exit(2)
         except (StreamGMMError, OSError) as error:
-            from streamgmm.cli.options import name_options
-            from streamgmm.jobs.exit_codes import ExitCode, code_of
+            from streamgmm.cli.errors import exit_with
             from streamgmm.jobs.log import Log
 
-            message = name_options(" ".join(str(error).split()))
-            code = code_of(error) or ExitCode.BAD_DATA
-            Log(as_json=_wants_json(ctx.meta.get(_ARGUMENTS, []))).error(
-                message or type(error).__name__, exit_code=int(code)
-            )
-            sys.exit(int(code))
+            exit_with(error, Log(as_json=_wants_json(ctx.meta.get(_ARGUMENTS, []))))
 
 
 def _wants_json(arguments: list[str]) -> bool:

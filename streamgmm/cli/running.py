@@ -81,8 +81,8 @@ def finish_job(
     job: Any, show: Callable[[dict[str, Any]], str], *, as_json: bool, dry_run: bool, quiet: bool = False
 ) -> None:
     """Run a job, print its result, and exit with its code."""
+    from streamgmm.cli.errors import exit_with
     from streamgmm.exceptions import StreamGMMError
-    from streamgmm.jobs.exit_codes import ExitCode, code_of
     from streamgmm.jobs.log import Log
     from streamgmm.jobs.running import run_job
 
@@ -91,9 +91,7 @@ def finish_job(
     try:
         result = run_job(job, log, dry_run=dry_run, show_progress=show_progress)
     except (StreamGMMError, OSError) as error:
-        code = code_of(error) or ExitCode.STORAGE
-        log.error(options.name_options(" ".join(str(error).split())) or type(error).__name__, exit_code=int(code))
-        sys.exit(int(code))
+        exit_with(error, log)
     if as_json:
         # JSON has no infinity, nor has it NaN.
         steps = [_finite({k: v for k, v in one.items() if k not in ("text", "report")}) for one in result.steps]

@@ -115,7 +115,7 @@ def run_job(job: Job, log: Log, *, dry_run: bool = False, show_progress: bool = 
         _report(job, result, began, log, dry_run=dry_run)
         raise
     except (StreamGMMError, OSError) as error:
-        result.exit_code = code_of(error) or ExitCode.STORAGE
+        result.exit_code = code_of(error) or ExitCode.BAD_DATA
         _report(job, result, began, log, dry_run=dry_run)
         raise
     _report(job, result, began, log, dry_run=dry_run)

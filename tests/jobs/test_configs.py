@@ -90,6 +90,7 @@ def test_codes_that_another_attempt_cannot_change_are_final_everywhere():
 
 @pytest.mark.parametrize("unit", ["service", "timer"])
 def test_systemd_understands_the_units(unit, tmp_path):
+    # Containers seldom have systemd.
     if shutil.which("systemd-analyze") is None:
         pytest.skip("needs systemd-analyze")
     for one in ("service", "timer"):
@@ -119,6 +120,7 @@ def test_kubernetes_understands_the_job():
 def scheduler(tmp_path_factory):
     """Python of an environment with a scheduler in it, by its package."""
     uv = Path(sys.executable).with_name("uv")
+    # Environments with the tests' packages alone make no others.
     if not uv.exists():
         pytest.skip("needs uv: the extra dev")
 
