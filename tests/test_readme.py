@@ -34,25 +34,15 @@ def test_the_two_set_up_commands_are_those_that_ci_runs():
     assert [re.search(pattern, TEXT, re.M)[0] + "\n" for pattern in patterns] == blocks("sh")
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    return tmp_path_factory.mktemp("readme")
-
-
-@pytest.mark.xdist_group("readme")
-def test_python_prints_what_stands_there(folder, monkeypatch):
-    monkeypatch.chdir(folder)
+def test_python_and_commands_print_what_stands_there(tmp_path, monkeypatch):
+    """One after the other, in one folder: the commands read what Python wrote."""
+    monkeypatch.chdir(tmp_path)
     (code,) = blocks("python")
     example = doctest.DocTestParser().get_doctest(code, {}, "README.md", "README.md", 0)
     assert len(example.examples) > 8
     said = []
     doctest.DocTestRunner(verbose=False).run(example, out=said.append)
     assert not said, "".join(said)
-
-
-@pytest.mark.xdist_group("readme")
-def test_commands_print_what_stands_there(folder, monkeypatch):
-    monkeypatch.chdir(folder)
     (text,) = blocks("console")
     commands = re.findall(r"^\$ streamgmm (.*)\n((?:(?!\$ ).*\n)*)", text, re.M)
     assert len(commands) == 3
