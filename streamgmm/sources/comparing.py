@@ -25,6 +25,10 @@ ALLOWED = (
 )
 
 
+#: Of each unit of time.
+_NANOSECONDS = {"s": 10**9, "ms": 10**6, "us": 10**3, "ns": 1}
+
+
 @dataclass(frozen=True)
 class Binding:
     """Turns the words of a condition into an expression of Arrow's.
@@ -116,19 +120,27 @@ class Binding:
             return pc.field(name).cast(pa.bool_()) & pc.scalar(pa.scalar(None, pa.bool_()))
         if pa.types.is_integer(kind) and (number := _number(right)) is not None:
             return self.compare_whole(how, name, kind, number)
+        if pa.types.is_timestamp(kind) and not isinstance(right, (exp.Null, exp.Boolean)):
+            nanoseconds = Decimal(self.nanoseconds(right, name, kind))
+            return self.compare_whole(how, name, kind, nanoseconds / _NANOSECONDS[kind.unit])
         return self.apply(how, pc.field(name), self.value(right, name, kind))
 
     def compare_whole(self, how: Any, name: str, kind: pa.DataType, number: Decimal) -> pc.Expression:
-        """Compare a column of whole numbers with any number, exactly."""
+        """Compare a column of whole numbers, or of times that count its unit, with any number of these, exactly."""
         import pyarrow as pa
         import pyarrow.compute as pc
         from sqlglot import exp
 
-        bounds = np.iinfo(kind.to_pandas_dtype())
-        column, smallest = pc.field(name), pa.scalar(int(bounds.min), kind)
+        stored = pa.int64() if pa.types.is_timestamp(kind) else kind
+        bounds = np.iinfo(stored.to_pandas_dtype())
+
+        def of_column(whole: int) -> pa.Scalar[Any]:
+            return pa.scalar(whole, stored).cast(kind)
+
+        column, smallest = pc.field(name), of_column(int(bounds.min))
         whole = number == number.to_integral_value()
         if whole and bounds.min <= number <= bounds.max:
-            return self.apply(how, column, pa.scalar(int(number), kind))
+            return self.apply(how, column, of_column(int(number)))
         # Between two whole numbers, or beyond all of them: for every row that has a value the same, or nearly.
         true, false = column >= smallest, column < smallest
         if how in (exp.EQ, exp.NEQ):
@@ -137,7 +149,7 @@ class Binding:
             return true if (how in (exp.LT, exp.LTE)) == (number > bounds.max) else false
         above = how in (exp.GT, exp.GTE)
         return self.apply(
-            exp.GTE if above else exp.LTE, column, pa.scalar(math.ceil(number) if above else math.floor(number), kind)
+            exp.GTE if above else exp.LTE, column, of_column(math.ceil(number) if above else math.floor(number))
         )
 
     def apply(self, how: Any, left: Any, right: Any) -> pc.Expression:
@@ -164,14 +176,9 @@ class Binding:
         import pyarrow as pa
         from sqlglot import exp
 
-        text, declared = _literal(node), None
-        if isinstance(node, exp.Cast):
-            declared = node.to.this.value
-            text = _literal(node.this)
+        text, declared = _declared(node)
         types = pa.types
-        wrong = self.error(
-            f"compares column {name!r} ({kind}) with {node.sql()}: their types don't compare{_remedy(kind)}"
-        )
+        wrong = self.mismatch(node, name, kind)
         if isinstance(node, exp.Null):
             raise self.error(f"compares column {name!r} with null; write {name} is null, or is not null")
         if isinstance(node, exp.Boolean):
@@ -184,8 +191,6 @@ class Binding:
         try:
             if types.is_date(kind) and is_text and declared in (None, "DATE"):
                 return pa.scalar(datetime.date.fromisoformat(word), pa.date32())
-            if types.is_timestamp(kind) and is_text and declared in (None, "DATE", "TIMESTAMP", "TIMESTAMPTZ"):
-                return _point_in_time(word, kind)
             if declared is not None:
                 raise wrong
             if _is_text(kind) and is_text:
@@ -197,6 +202,22 @@ class Binding:
         except (ValueError, ArithmeticError, pa.ArrowException) as error:
             raise wrong from error
         raise wrong
+
+    def nanoseconds(self, node: Any, name: str, kind: pa.DataType) -> int:
+        """Return the point in time that a column is compared with, since 1970."""
+        text, declared = _declared(node)
+        wrong = self.mismatch(node, name, kind)
+        if text is None or not text[0] or declared not in (None, "DATE", "TIMESTAMP", "TIMESTAMPTZ"):
+            raise wrong
+        try:
+            return _nanoseconds(text[1], kind)
+        except (ValueError, ArithmeticError, KeyError) as error:
+            raise wrong from error
+
+    def mismatch(self, node: Any, name: str, kind: pa.DataType) -> ConditionError:
+        return self.error(
+            f"compares column {name!r} ({kind}) with {node.sql()}: their types don't compare{_remedy(kind)}"
+        )
 
 
 def _any(conditions: list[pc.Expression]) -> pc.Expression:
@@ -251,25 +272,29 @@ def _number(node: Any) -> Decimal | None:
     return None if found is None or found[0] else Decimal(found[1])
 
 
-def _point_in_time(word: str, kind: pa.DataType) -> Any:
-    """Return a point in time, in the column's zone where it says none."""
-    import pyarrow as pa
+def _declared(node: Any) -> tuple[tuple[bool, str] | None, str | None]:
+    """Return a literal as `_literal` does, and the type that it is said to be of, as in date '2026-01-31'."""
+    from sqlglot import exp
 
+    return (_literal(node.this), node.to.this.value) if isinstance(node, exp.Cast) else (_literal(node), None)
+
+
+def _nanoseconds(word: str, kind: pa.DataType) -> int:
+    """Return a point in time, in the column's zone where it says none, as nanoseconds since 1970."""
     finer = re.fullmatch(r"(?P<before>.*\.[0-9]{6})(?P<nanoseconds>[0-9]{1,3})(?P<zone>.*)", word)
     if finer is not None:
-        whole = _point_in_time(finer["before"] + finer["zone"], kind)
-        nanoseconds = int(finer["nanoseconds"].ljust(3, "0"))
-        return pa.scalar(whole.value * 1000 + nanoseconds, pa.timestamp("ns", tz=kind.tz))
-    found = datetime.datetime.fromisoformat(word)
+        return _nanoseconds(finer["before"] + finer["zone"], kind) + int(finer["nanoseconds"].ljust(3, "0"))
+    found, start = datetime.datetime.fromisoformat(word), datetime.datetime(1970, 1, 1)
     if kind.tz is None:
         if found.tzinfo is not None:
             raise ValueError("the column has no time zone")
-        return pa.scalar(found, pa.timestamp("us"))
-    if found.tzinfo is None:
-        offset = re.fullmatch(r"[+-][0-9]{2}:?[0-9]{2}", kind.tz)
-        zone = datetime.datetime.fromisoformat(f"2000-01-01T00:00{kind.tz}").tzinfo if offset else ZoneInfo(kind.tz)
-        found = found.replace(tzinfo=zone)
-    return pa.scalar(found, pa.timestamp("us", tz=kind.tz))
+    else:
+        start = start.replace(tzinfo=datetime.UTC)
+        if found.tzinfo is None:
+            offset = re.fullmatch(r"[+-][0-9]{2}:?[0-9]{2}", kind.tz)
+            zone = datetime.datetime.fromisoformat(f"2000-01-01T00:00{kind.tz}").tzinfo if offset else ZoneInfo(kind.tz)
+            found = found.replace(tzinfo=zone)
+    return (found - start) // datetime.timedelta(microseconds=1) * 1000
 
 
 def _remedy(kind: pa.DataType) -> str:

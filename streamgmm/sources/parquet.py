@@ -137,7 +137,8 @@ class ParquetRows(RandomAccessRows):
         where = None if self._where is None else BoundFilter.of(self._where, columns.filtered_by)
         groups = []
         for footer, keys, values in zip(columns.footers, columns.keys, columns.key_values, strict=True):
-            possible, by_keys = None, None if where is None else where.holds_for(values)
+            by_folder = {name: value for name, value in values.items() if name not in footer.columns}
+            possible, by_keys = None, None if where is None else where.holds_for(by_folder)
             if where is not None and by_keys is None:
                 possible = self._policy.call(partial(where.possible_groups, footer, values), footer.file.url)
             for index, n_rows, n_bytes in footer.row_groups:
@@ -270,6 +271,8 @@ def _as_stored(batch: pa.RecordBatch, group: RowGroup, schema: pa.Schema) -> pa.
     for one in schema:
         if one.name in batch.schema.names:
             column = batch.column(one.name)
+            if one.name in group.key_values:
+                _check_key(column, group, one.name)
             try:
                 columns.append(column if column.type == one.type else column.cast(one.type))
             except pa.ArrowException as error:
@@ -289,9 +292,30 @@ def _of_key(name: str, value: Value, stored: pa.ChunkedArray | None, n_rows: int
     values = numbers_of(stored)
     same = np.isnan(values) if value is None else values == value
     if not same.all():
-        found = values[np.flatnonzero(~same)[0]]
-        raise RowsError(
-            f"{path}: column {name!r} has the value {found} in the file, and {value} by its folder: leave it "
-            "out with columns=, or give the files as a dataset that knows no keys, pyarrow.dataset.dataset([...])"
-        )
+        raise _contradiction(path, name, values[np.flatnonzero(~same)[0]], value)
     return stored
+
+
+def _check_key(stored: pa.Array, group: RowGroup, name: str) -> None:
+    """Raise RowsError where a column that is kept, or that rows are left out by, says another thing than the folder."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    value = group.key_values[name]
+    values = stored.cast(stored.type.value_type) if pa.types.is_dictionary(stored.type) else stored
+    try:
+        meant = pa.scalar(value, values.type)
+        other = pc.is_valid(values) if value is None else pc.fill_null(pc.not_equal(values, meant), True)
+    except pa.ArrowException:
+        # A value that the column's type can't hold is in none of its rows.
+        other = pa.repeat(True, len(values))
+    if pc.any(other).as_py():
+        raise _contradiction(group.path, name, repr(values.filter(other)[0].as_py()), repr(value))
+
+
+def _contradiction(path: str, name: str, found: Any, by_folder: Any) -> RowsError:
+    return RowsError(
+        f"{path}: column {name!r} has the value {found} in the file, and {by_folder} by its folder: mend the file or "
+        "move it, do without this column, or give the files as a dataset that knows no keys, "
+        "pyarrow.dataset.dataset([...])"
+    )

@@ -15,6 +15,7 @@ from streamgmm.sources.arrow_tables import index_columns, plain_values
 from streamgmm.sources.parquet_files import FoundFiles, StoredFile
 from streamgmm.sources.parquet_filter import prune_files
 from streamgmm.sources.schema import Chosen, ColumnRequest
+from streamgmm.sources.where import RowFilter
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 Value: TypeAlias = int | float | None
 
 _INTEGER = re.compile(r"[+-]?[0-9]+")
+#: What Arrow takes for a whole number in a folder's name.
+_WHOLE_KEY = re.compile(r"-?[0-9]+")
 
 
 @dataclass(frozen=True)
@@ -75,7 +78,7 @@ class Columns:
     filtered_by : pyarrow.Schema
         The columns by which rows are left out.
     key_values : tuple of dict
-        For each file the values of the partition keys among those two.
+        For each file the values of the partition keys among those two, also where the file has such a column.
     footers : tuple of Footer
         Of the files, in the order of the rows.
     declared : pyarrow.Schema, or None
@@ -120,8 +123,8 @@ class Columns:
             If a file can't be read, or a column is not there, or not numeric.
         """
         key_types = _types_of_keys(found.files, declared)
-        if request.where is not None:
-            found = prune_files(found, request.where, key_types, lambda name, text: _as_stored(text, key_types[name]))
+        if request.where is not None and key_types:
+            found = _prune_by_keys(found, request.where, key_types)
         read = tuple(_footers(found))
         # A file without rows says nothing of the columns of others.
         footers = tuple(footer for footer in read if any(n_rows for _, n_rows, _ in footer.row_groups)) or read
@@ -158,13 +161,21 @@ class Columns:
         as_stored = {one.name: one.type for one in (*kept, *filtered_by)}
         key_values = tuple(
             {
-                name: _as_stored(value, as_stored[name])
+                name: _as_stored(name, value, as_stored[name])
                 for name, value in footer.file.keys
-                if name in as_stored and name not in footer.columns
+                if name in as_stored
             }
             for footer in footers
         )
         return cls(chosen, types, of_files, footers, kept, filtered_by, key_values, declared)
+
+
+def _prune_by_keys(found: FoundFiles, where: RowFilter, key_types: dict[str, pa.DataType]) -> FoundFiles:
+    """Leave out files by their keys, in the types that the first file gives them where it has such columns."""
+    (first,) = _footers(replace(found, files=found.files[:1]))
+    of_first = {one.name: plain_values(one.type) for one in first.schema if one.name in key_types}
+    types = key_types | of_first
+    return prune_files(found, where, types, lambda name, text: _as_stored(name, text, types[name]))
 
 
 def _footers(found: FoundFiles) -> Iterable[Footer]:
@@ -269,24 +280,26 @@ def _types_of_keys(files: Sequence[StoredFile], declared: pa.Schema | None) -> d
             found[name] = plain_values(declared.field(name).type)
             continue
         known = [value for value in values if value is not None]
-        whole = known and all(isinstance(value, str) and _INTEGER.fullmatch(value) for value in known)
+        whole = known and all(isinstance(value, str) and _WHOLE_KEY.fullmatch(value) for value in known)
         largest = max(abs(int(value)) for value in known) if whole else 2**63
         found[name] = pa.int32() if largest < 2**31 else pa.int64() if largest < 2**63 else pa.string()
     return found
 
 
-def _as_stored(value: Any, arrow_type: pa.DataType) -> Any:
+def _as_stored(name: str, value: Any, arrow_type: pa.DataType) -> Any:
     """Return the value that a partition key's text stands for, in the type of the column."""
     import pyarrow as pa
 
     if not isinstance(value, str) or pa.types.is_string(arrow_type) or pa.types.is_large_string(arrow_type):
         return value
-    if pa.types.is_integer(arrow_type):
-        return int(value)
     try:
+        if pa.types.is_integer(arrow_type) and _WHOLE_KEY.fullmatch(value):
+            return pa.scalar(int(value), arrow_type).as_py()
         return pa.scalar(value).cast(plain_values(arrow_type)).as_py()
-    except pa.ArrowException as error:
-        raise RowsError(f"a folder's value {value!r} can't be {arrow_type}: {error}") from error
+    except (pa.ArrowException, OverflowError) as error:
+        raise RowsError(
+            f"a folder is named {name}={value}, which can't be {arrow_type}, the type of column {name!r}: {error}"
+        ) from error
 
 
 def _schema_as_stored(
@@ -308,8 +321,11 @@ def _schema_as_stored(
             if name not in footer.columns:
                 continue
             of_file = pa.field(name, footer.schema.field(name).type)
+            unified = [of_file] if found is None else [found, of_file]
+            if len({one.type for one in unified}) > 1:
+                # Values that one file keeps in a dictionary and another does not, or in one of other indices.
+                unified = [pa.field(name, plain_values(one.type)) for one in unified]
             try:
-                unified = [of_file] if found is None else [found, of_file]
                 found = pa.unify_schemas([pa.schema([one]) for one in unified], promote_options="permissive").field(0)
             except pa.ArrowException as error:
                 raise RowsError(

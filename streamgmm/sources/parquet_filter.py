@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import reduce
+from operator import and_
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from streamgmm.exceptions import ConditionError, RowsError
@@ -91,6 +93,10 @@ class BoundFilter:
         if any(one.name not in stored and one.name not in keys for one in self.schema):
             # It has missing values there: Arrow wants to see them.
             return everything
+        # What its folder says as well is compared with the folder, for which it must be read.
+        told = [term for term in self.where.terms() if not any(name in stored and name in keys for name in term.names)]
+        if not told:
+            return everything
         of_keys = [one for one in self.schema if one.name not in stored and one.name in keys]
         known = None
         for one in of_keys:
@@ -102,7 +108,8 @@ class BoundFilter:
         filesystem, place = get_filesystem(footer.file.url)
         options = {} if known is None else {"partition_expression": known}
         fragment = pads.ParquetFileFormat().make_fragment(place, filesystem=_for_arrow(filesystem), **options)
-        found = fragment.subset(self.expression, schema=pa.schema([*of_file, *of_keys]))
+        schema = pa.schema([*of_file, *of_keys])
+        found = fragment.subset(reduce(and_, (term.bind(schema) for term in told)), schema=schema)
         return {group.id for group in found.row_groups}
 
 

@@ -3,7 +3,9 @@
 Comparisons (``=``, ``<>``, ``<``, ``<=``, ``>``, ``>=``, ``between``, ``in``, ``like``, ``is null``) of a column with a
 value or with another column, put together with ``and``, ``or``, ``not`` and parentheses. Texts stand in single quotes,
 and so do dates and times; names that are no words in double quotes. As in SQL a comparison with a missing value is
-neither true nor false, and the row is left out; NaN is a number that is equal to none.
+neither true nor false, and the row is left out; NaN is a number that is equal to none. Whole numbers, decimals and
+times are compared exactly; floats as doubles are, also those of 32 bits: of these few are equal to 0.1. In `like` a
+backslash takes a sign after it for itself.
 """
 
 from __future__ import annotations

@@ -256,6 +256,32 @@ def test_time_zones(tmp_path):
     assert found("utc = local") == [0, 1, 2, 3, 4]
 
 
+@pytest.mark.parametrize("unit", ["s", "ms", "us", "ns"])
+@pytest.mark.parametrize(
+    "point", ["9999-12-31", "1600-01-01", "1970-01-01 00:00:02", "1970-01-01 00:00:01.5", "1970-01-01 00:00:00.0000015"]
+)
+def test_times_that_a_column_cannot_hold_are_compared_exactly(unit, point, tmp_path):
+    """Beyond its years, or between two of its units: as whole numbers are, which Python's compare exactly."""
+    counts = [-1, 0, 1, 2, 3, 1500, 1501, 2 * 10**9]
+    column = pa.array(counts, pa.int64()).cast(pa.timestamp(unit))
+    pq.write_table(pa.table({"x": counts, "t": column}), tmp_path / "t.parquet")
+    length = {"s": 10**9, "ms": 10**6, "us": 1000, "ns": 1}[unit]
+    meant = datetime.datetime.fromisoformat(f"{point}0" if "." in point else point) - datetime.datetime(1970, 1, 1)
+    nanoseconds = meant // datetime.timedelta(microseconds=1) * 1000
+    if point.endswith("0000015"):
+        nanoseconds = 1500
+    for sign, holds in (("<", int.__lt__), ("<=", int.__le__), (">", int.__gt__), (">=", int.__ge__), ("=", int.__eq__),
+                        ("<>", int.__ne__)):  # fmt: skip
+        expected = [count for count in counts if holds(count * length, nanoseconds)]
+        where = f"t {sign} '{point}'"
+        if not expected:
+            with pytest.raises(RowsError, match="has no rows for which"):
+                open_rows(str(tmp_path), columns=["x"], where=where)
+            continue
+        rows = open_rows(str(tmp_path), columns=["x"], where=where)
+        assert [int(value) for block in rows.read(0, rows.n_rows) for value in block.x[:, 0]] == expected, where
+
+
 WRONG = (
     ("", "is empty"),
     ("   ", "is empty"),
