@@ -74,6 +74,8 @@ class ScoreOutput(ABC):
     options : Options
     job : str
         What the output says it was made by: a fingerprint, "" where that can't be told.
+    row_dimension : str or None
+        What the source calls the dimension of the rows.
     """
 
     path: str
@@ -82,6 +84,7 @@ class ScoreOutput(ABC):
     kept: KeptLayout | None
     options: Options
     job: str = ""
+    row_dimension: str | None = None
 
     def __post_init__(self) -> None:
         columns = self.scores.values()

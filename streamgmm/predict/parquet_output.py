@@ -14,6 +14,7 @@ import numpy as np
 
 from streamgmm.exceptions import InputError, OutputError
 from streamgmm.predict.outputs import Piece, ScoreOutput
+from streamgmm.sources.kept import DIGITS
 from streamgmm.storage.names import is_url, local_path, naming_output
 from streamgmm.storage.requests import retry
 from streamgmm.storage.staging import PARTIAL
@@ -137,7 +138,7 @@ class ParquetOutput(ScoreOutput):
         bounds = np.flatnonzero(np.diff(codes[order], prepend=-1))
         for first, last in zip(bounds, [*bounds[1:], len(order)], strict=True):
             rows = order[first:last]
-            values = {name: table.column(name)[int(rows[0])] for name in names}
+            values = {table.field(name): table.column(name)[int(rows[0])] for name in names}
             yield _folder_of(values), rest.take(pa.array(rows))
 
     def open_file(self, folder: str, part: str) -> tuple[Any, str, str]:
@@ -153,7 +154,7 @@ class ParquetOutput(ScoreOutput):
         else:
             os.makedirs(os.path.dirname(place), exist_ok=True)
             written = f"{place}-{uuid.uuid4().hex[:8]}{PARTIAL}"
-        fields = [one for one in self.schema if one.name not in self.options.partition_by]
+        fields = [_without_digits(one) for one in self.schema if one.name not in self.options.partition_by]
         schema = pa.schema(fields, metadata={_JOB: self.job} if self.job else None)
         # Hardly two densities or responsibilities are equal: a dictionary of them would take time and room.
         results = {self.options.prefix + n for c in self.scores.values() if c.dtype.kind == "f" for n in c.names}
@@ -264,18 +265,25 @@ def _names_folders(kind: pa.DataType) -> bool:
     )  # fmt: skip
 
 
-def _folder_of(values: dict[str, Any]) -> str:
-    """Name the folder of some values as Hive, Spark and Arrow do."""
+def _without_digits(one: pa.Field) -> pa.Field:
+    metadata = {key: value for key, value in (one.metadata or {}).items() if key != DIGITS}
+    return one.with_metadata(metadata or None)
+
+
+def _folder_of(values: dict[pa.Field, Any]) -> str:
+    """Name the folder of some values as Hive, Spark and Arrow do, with as many digits as the folders that were read."""
     import pyarrow as pa
     import pyarrow.compute as pc
     import pyarrow.dataset as pads
 
     found = []
-    for name, value in values.items():
+    for one, value in values.items():
         text = value.as_py()
         if isinstance(text, bool):
             text = str(text).lower()
-        partitioning = pads.partitioning(pa.schema([(name, pa.string())]), flavor="hive")
-        expression = pc.field(name).is_null() if text is None else pc.field(name) == str(text)
+        elif text is not None:
+            text = str(text).zfill(int((one.metadata or {}).get(DIGITS, 0)))
+        partitioning = pads.partitioning(pa.schema([(one.name, pa.string())]), flavor="hive")
+        expression = pc.field(one.name).is_null() if text is None else pc.field(one.name) == text
         found.append(partitioning.format(expression)[0].strip("/"))
     return "/".join(found)

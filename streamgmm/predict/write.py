@@ -250,7 +250,7 @@ def write_predictions(
     scorer = Scorer(names, model.missing, rows.provenance, model._clusters(), threshold, float_type)
     target = open_output(name, scorer.columns(parameters.n_components), rows.kept, options)
     job = None if rows.in_memory else _fingerprint(rows, parameters, scorer, target)
-    target = replace(target, job=job or "")
+    target = replace(target, job=job or "", row_dimension=rows.row_dimension)
     if exists and not replaces:
         if job is None or target.find_job() != job:
             raise exists_error(name)

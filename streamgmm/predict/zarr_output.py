@@ -103,8 +103,10 @@ class ZarrOutput(ScoreOutput):
             zarr.consolidate_metadata(location(self.path), zarr_format=3)
 
     def _name_of_rows(self) -> str:
-        taken = {dim for spec in self._specs.values() for dim in spec.dims}
-        return next(name for name in ("row", "rows", "observation") if name not in taken)
+        results = {self.options.prefix + column.name for column in self.scores.values()}
+        taken = {dim for spec in self._specs.values() for dim in spec.dims} | results
+        names = (self.row_dimension, "row", "rows", "observation")
+        return next(name for name in names if name is not None and name not in taken)
 
     def _compressors(self) -> Any:
         import zarr.codecs as codecs

@@ -130,6 +130,8 @@ class Rows(ABC):
         The columns of a table that are features and weights.
     kept : KeptLayout, or None
         What goes with the rows of each block.
+    row_dimension : str, or None
+        What the dimension of the rows is called, where it has a name.
     """
 
     description: str
@@ -144,6 +146,7 @@ class Rows(ABC):
     where: str | None = None
     schema: FeatureSchema = FeatureSchema()
     kept: KeptLayout | None = None
+    row_dimension: str | None = None
 
     @property
     def provenance(self) -> Provenance:

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 #: Attributes of an array of times that hold whole numbers, as the CF conventions have it, by Arrow's unit of time.
 _CF_UNITS = {"s": "seconds", "ms": "milliseconds", "us": "microseconds", "ns": "nanoseconds"}
+#: What a schema says of a column of whole numbers by which folders are named: how many digits their names have.
+DIGITS = b"streamgmm.digits"
 #: What stands for a time that is missing.
 _NO_TIME = np.iinfo(np.int64).min
 

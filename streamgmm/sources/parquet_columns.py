@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from streamgmm.exceptions import RowsError, RowsWarning
 from streamgmm.sources.arrow_tables import index_columns, plain_values
+from streamgmm.sources.kept import DIGITS
 from streamgmm.sources.parquet_files import FoundFiles, StoredFile
 from streamgmm.sources.parquet_filter import prune_files
 from streamgmm.sources.schema import Chosen, ColumnRequest
@@ -156,15 +157,11 @@ class Columns:
             tuple((name, values[name][text]) for name, text in file.keys if name in values) for file in files
         )
         key_types = {name: kind for name, kind in key_types.items() if name not in names}
-        kept = _schema_as_stored(chosen.kept, footers, key_types, declared)
+        kept = _with_digits(_schema_as_stored(chosen.kept, footers, key_types, declared), files)
         filtered_by = _schema_as_stored(chosen.filtered_by, footers, key_types, declared)
         as_stored = {one.name: one.type for one in (*kept, *filtered_by)}
         key_values = tuple(
-            {
-                name: _as_stored(name, value, as_stored[name])
-                for name, value in footer.file.keys
-                if name in as_stored
-            }
+            {name: _as_stored(name, value, as_stored[name]) for name, value in footer.file.keys if name in as_stored}
             for footer in footers
         )
         return cls(chosen, types, of_files, footers, kept, filtered_by, key_values, declared)
@@ -284,6 +281,20 @@ def _types_of_keys(files: Sequence[StoredFile], declared: pa.Schema | None) -> d
         largest = max(abs(int(value)) for value in known) if whole else 2**63
         found[name] = pa.int32() if largest < 2**31 else pa.int64() if largest < 2**63 else pa.string()
     return found
+
+
+def _with_digits(schema: pa.Schema, files: Sequence[StoredFile]) -> pa.Schema:
+    """Note with whole numbers that folders are named by how many digits these write, as 2 of month=01."""
+    import pyarrow as pa
+
+    fields = []
+    for one in schema:
+        texts = {str(text) for file in files for name, text in file.keys if name == one.name and text is not None}
+        widths = {len(text) for text in texts if text.isdecimal()}
+        if pa.types.is_integer(one.type) and len(widths) == 1 and any(text.startswith("0") for text in texts):
+            one = one.with_metadata({DIGITS: str(*widths)})
+        fields.append(one)
+    return pa.schema(fields)
 
 
 def _as_stored(name: str, value: Any, arrow_type: pa.DataType) -> Any:

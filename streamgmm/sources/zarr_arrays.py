@@ -23,7 +23,7 @@ from streamgmm.sources.chunking import (
 from streamgmm.sources.prefetch import prefetch
 from streamgmm.sources.zarr_groups import find_matrix
 from streamgmm.sources.zarr_kept import ArraysBeside
-from streamgmm.sources.zarr_packing import packing_of
+from streamgmm.sources.zarr_packing import dimensions, packing_of
 from streamgmm.storage.fingerprint import describe_files, digest, digest_of_files
 from streamgmm.storage.names import location
 from streamgmm.storage.requests import ReadPolicy
@@ -58,6 +58,7 @@ class ZarrRows(RandomAccessRows):
         check_two_dimensional(array.shape, description)
         check_dtype(np.dtype(array.dtype), description)
         self._packing = packing_of(array, description)
+        self.row_dimension = (dimensions(array) or (None,))[0]
         self.n_rows, self.n_features = array.shape
         self.dtype = np.dtype(array.dtype) if self._packing is None else self._packing.dtype
         self.feature_names = None

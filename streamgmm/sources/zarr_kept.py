@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import re
+import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -13,7 +15,14 @@ import numpy.typing as npt
 
 from streamgmm.exceptions import RowsError
 from streamgmm.sources.kept import ArraySpec
-from streamgmm.sources.zarr_packing import Packing, dimensions, packing_of
+from streamgmm.sources.zarr_packing import (
+    Packing,
+    as_read,
+    dimensions,
+    fill_of_format_2,
+    missing_numbers,
+    packing_of,
+)
 from streamgmm.storage.fingerprint import describe_files, digest, digest_of_files
 from streamgmm.storage.names import location
 from streamgmm.storage.requests import ReadPolicy
@@ -29,9 +38,11 @@ _UNITS = {"day": "D", "hour": "h", "hr": "h", "minute": "m", "min": "m", "second
 }  # fmt: skip
 _SINCE = re.compile(r"(?P<unit>[A-Za-z]+?)s? since (?P<start>\d{4}-\d{1,2}-\d{1,2}(?:[ T][\d:.]+)?)\s*(?:Z|UTC)?")
 _CALENDARS = ("standard", "gregorian", "proleptic_gregorian")
-#: What the numbers of times become: whole microseconds hold all of them to 290,000 years.
-_TIME = "datetime64[us]"
-_MICROSECONDS = {"D": 86_400e6, "h": 3600e6, "m": 60e6, "s": 1e6, "ms": 1e3, "us": 1.0, "ns": 1e-3}
+#: Of each unit, microseconds: in them times are told, all to 290,000 years; what counts nanoseconds is told in these.
+_MICROSECONDS = {"D": 86_400e6, "h": 3600e6, "m": 60e6, "s": 1e6, "ms": 1e3, "us": 1.0}
+
+#: In the unit that times are told in: more than this, and less than what 64 bits hold.
+_FARTHEST = 9.2e18
 
 
 @dataclass(frozen=True)
@@ -46,6 +57,8 @@ class StoredArray:
         How its numbers are unpacked.
     times : tuple of (unit, start), or None
         What its numbers count, where they are times.
+    missing : tuple of number
+        What stands for a missing value, where the values are times or whole numbers.
     obstacle : str
         Why its values can't be told; "" where they can.
     """
@@ -54,6 +67,7 @@ class StoredArray:
     spec: ArraySpec
     packing: Packing | None = None
     times: tuple[str, str] | None = None
+    missing: tuple[Any, ...] = ()
     obstacle: str = ""
 
     @classmethod
@@ -61,42 +75,73 @@ class StoredArray:
         """Say what an array is."""
         dims = dimensions(array) or ("row", *(f"{name.replace('/', '_')}_{axis}" for axis in range(1, array.ndim)))
         attributes = {key: value for key, value in array.attrs.items() if key != "_ARRAY_DIMENSIONS"}
-        spec = ArraySpec(np.dtype(array.dtype), array.shape[1:], tuple(dims[1:]), attributes, array.fill_value)
+        dtype = np.dtype(array.dtype)
+        if dtype.kind in "iuf" and (fill := fill_of_format_2(array)) is not None:
+            # Which format 3, in which it is written, says in an attribute.
+            attributes["_FillValue"] = _encoded(fill)
+        spec = ArraySpec(dtype, array.shape[1:], tuple(dims[1:]), attributes, array.fill_value)
+        if dtype.kind not in "iuf":
+            return cls(name, spec)
         times = _times_of(array)
         if times is not None and {"scale_factor", "add_offset"} & set(attributes):
             return cls(name, spec, obstacle=f"{what} holds times that are scaled or shifted")
-        if times is not None or spec.dtype.kind not in "iuf":
-            return cls(name, spec, times=times)
         try:
-            return cls(name, spec, packing_of(array, what))
+            packing = None if times is not None else packing_of(array, what)
+            if times is None and (packing is None or not packing.is_whole):
+                return cls(name, spec, packing)
+            fills = missing_numbers(array, what)
+            missing = tuple(value for one in fills.values() for value in one)
+            if packing is not None:
+                missing = tuple(as_read(list(missing), dtype, packing.integer))
         except RowsError as error:
             return cls(name, spec, obstacle=str(error))
+        return cls(name, spec, packing, times, missing)
 
-    def decoded(self, stored: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        """Return the values that stored ones stand for."""
+    def column(self, stored: npt.NDArray[Any], arrow_type: pa.DataType) -> pa.Array:
+        """Return the values that stored numbers or texts stand for, all in one dimension; null where one is missing."""
+        import pyarrow as pa
+
+        stored = stored.reshape(-1)
+        if self.times is not None:
+            values, missing = self._points_in_time(stored, *self.times)
+            return pa.array(values, type=arrow_type, mask=missing)
+        if self.packing is not None and self.packing.is_whole:
+            whole = self.packing.reread(stored)
+            return pa.array(whole, type=arrow_type, mask=self._stands_for_missing(whole))
         if self.packing is not None:
-            return self.packing.unpack(stored)
-        if self.times is None:
-            return stored
-        unit, start = self.times
-        missing = ~np.isfinite(stored) if stored.dtype.kind == "f" else np.zeros(stored.shape, dtype=bool)
+            stored = self.packing.unpack(stored)
+        return pa.array(stored.astype(object) if pa.types.is_string(arrow_type) else stored, type=arrow_type)
+
+    def _stands_for_missing(self, stored: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
+        found = np.zeros(stored.shape, dtype=np.bool_)
+        limits = np.iinfo(stored.dtype) if stored.dtype.kind in "iu" else None
+        for one in self.missing:
+            if limits is None or (one == int(one) and limits.min <= one <= limits.max):
+                found |= stored == stored.dtype.type(one)
+        return found
+
+    def _points_in_time(
+        self, stored: npt.NDArray[Any], unit: str, start: str
+    ) -> tuple[npt.NDArray[np.datetime64], npt.NDArray[np.bool_]]:
+        missing = self._stands_for_missing(stored)
+        if stored.dtype.kind == "f":
+            missing |= ~np.isfinite(stored)
         if stored.dtype == np.int64:
             # What xarray writes for a time that is missing, and says nothing of.
             missing |= stored == np.iinfo(np.int64).min
-        for key in ("_FillValue", "missing_value"):
-            value = self.spec.attributes.get(key)
-            if isinstance(value, (int, float)):
-                missing |= stored == value
-        step = _MICROSECONDS[unit]
-        if stored.dtype.kind == "f":
-            microseconds = np.round(np.where(missing, 0.0, stored) * step).astype(np.int64)
+        told_in, step = _told_in(unit), _MICROSECONDS.get(unit, 1.0)
+        counts, first = np.where(missing, 0, stored), np.datetime64(start).astype(f"datetime64[{told_in}]")
+        farthest = float(np.max(np.abs(counts.astype(np.float64)), initial=0.0)) * step + abs(float(first.astype(int)))
+        if farthest > _FARTHEST:
+            raise RowsError(
+                f"keep: the array {self.name!r} has times more than 290,000 years (of nanoseconds, 290 years) away: "
+                "write to a name that ends in .zarr, where it is kept as it is stored, or leave it out"
+            )
+        if counts.dtype.kind == "f":
+            from_start = np.round(counts * step).astype(np.int64)
         else:
-            microseconds = np.where(missing, 0, stored).astype(np.int64)
-            microseconds = microseconds * int(step) if step >= 1 else microseconds // round(1 / step)
-        values = np.datetime64(start, "us") + microseconds.astype("timedelta64[us]")
-        values[missing] = np.datetime64("NaT", "us")
-        found: npt.NDArray[Any] = values
-        return found
+            from_start = counts.astype(np.int64) * int(step)
+        return first + from_start.astype(f"timedelta64[{told_in}]"), missing
 
     def arrow_type(self) -> pa.DataType:
         """Return the type that the values have as a column of a table.
@@ -112,9 +157,12 @@ class StoredArray:
             raise RowsError(
                 f"keep: {self.obstacle}; write to a name that ends in .zarr, where it is kept as it is stored"
             )
-        dtype = self.spec.dtype if self.packing is None else self.packing.dtype
+        dtype = self.spec.dtype
+        if self.packing is not None:
+            # Whole numbers stay whole: unlike an array, a column can lack some.
+            dtype = self.packing.integer if self.packing.is_whole else self.packing.dtype
         if self.times is not None:
-            dtype = np.dtype(_TIME)
+            dtype = np.dtype(f"datetime64[{_told_in(self.times[0])}]")
         if dtype.kind in "TUO":
             one = pa.string()
         else:
@@ -168,10 +216,9 @@ class KeptArrays:
         schema = self.layout.as_schema()
         columns = []
         for of_table in schema:
-            values = self.layout.arrays[of_table.name].decoded(self.values[of_table.name])
-            flat = values.reshape(-1)
+            values = self.values[of_table.name]
             element = of_table.type.value_type if values.ndim > 1 else of_table.type
-            column = pa.array(flat.astype(object) if pa.types.is_string(element) else flat, type=element)
+            column = self.layout.arrays[of_table.name].column(values, element)
             if values.ndim > 1:
                 column = pa.FixedSizeListArray.from_arrays(column, values.shape[1])
             columns.append(column)
@@ -303,14 +350,30 @@ def _times_of(array: zarr.Array[Any]) -> tuple[str, str] | None:
     found = _SINCE.fullmatch(units.strip())
     if found is None or calendar not in _CALENDARS or found["unit"].lower() not in _UNITS:
         return None
-    if _UNITS[found["unit"].lower()] == "ns" or len(found["start"].partition(".")[2]) > 6:
+    unit = _UNITS[found["unit"].lower()]
+    finer = len(found["start"].partition(".")[2]) > 6
+    if (unit == "ns" and np.dtype(array.dtype).kind == "f") or (unit != "ns" and finer):
         # Finer than what they would become.
         return None
+    if unit == "ns" and not 1678 <= int(found["start"][:4]) < 2262:
+        # Before or after what nanoseconds can tell.
+        return None
     try:
-        start = str(np.datetime64(_iso(found["start"]), "us"))
+        start = str(np.datetime64(_iso(found["start"])).astype(f"datetime64[{_told_in(unit)}]"))
     except ValueError:
         return None
-    return _UNITS[found["unit"].lower()], start
+    return unit, start
+
+
+def _told_in(unit: str) -> str:
+    """Return the unit that times are told in whose numbers count a unit."""
+    return "ns" if unit == "ns" else "us"
+
+
+def _encoded(fill: Any) -> Any:
+    """Return a missing value as an attribute of format 3: of a float xarray writes the bytes."""
+    value = np.asarray(fill)[()]
+    return int(value) if value.dtype.kind in "iu" else base64.b64encode(struct.pack("<d", float(value))).decode()
 
 
 def _iso(text: str) -> str:

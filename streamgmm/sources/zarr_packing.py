@@ -51,7 +51,7 @@ class Packing:
 
     def unpack(self, stored: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """Return the values that stored numbers stand for; NaN where they stand for a missing one."""
-        stored = stored.astype(self.integer, copy=False)
+        stored = self.reread(stored)
         # A copy: what a store gives may be its own.
         values: npt.NDArray[Any] = stored.astype(self.masked_dtype)
         if self.missing:
@@ -72,6 +72,15 @@ class Packing:
             values += self.add_offset
         return values
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether the values are whole numbers, some of which may be missing."""
+        return self.integer.kind in "iu" and self.dtype.kind != "b" and self.scale_factor is self.add_offset is None
+
+    def reread(self, stored: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """Return stored numbers with a sign, or without one, as they are meant."""
+        return stored.astype(self.integer, copy=False)
+
 
 def packing_of(array: zarr.Array[Any], what: str) -> Packing | None:
     """Return how an array is unpacked, by its attributes; None where what is stored are the values.
@@ -84,9 +93,9 @@ def packing_of(array: zarr.Array[Any], what: str) -> Packing | None:
     attributes = dict(array.attrs)
     dtype = np.dtype(array.dtype)
     _check_no_times(attributes, what)
-    fills = _fills(array, attributes, what)
+    fills = missing_numbers(array, what)
     integer = _integer_dtype(dtype, attributes)
-    missing = tuple(value for one in fills.values() for value in _as_read(one, dtype, integer))
+    missing = tuple(value for one in fills.values() for value in as_read(one, dtype, integer))
     scale_factor = _number(attributes, "scale_factor", what)
     add_offset = _number(attributes, "add_offset", what)
     packed = scale_factor is not None or add_offset is not None
@@ -115,14 +124,21 @@ def _check_no_times(attributes: dict[str, Any], what: str) -> None:
         )
 
 
-def _fills(array: zarr.Array[Any], attributes: dict[str, Any], what: str) -> dict[str, list[Any]]:
+def fill_of_format_2(array: zarr.Array[Any]) -> Any:
+    """Return the fill value of an array of format 2 where it stands for what is missing; None where it does not.
+
+    Format 2 has no other place for it; where dimensions are named the store is one of xarray's.
+    """
+    return array.fill_value if array.metadata.zarr_format == 2 and has_dimensions(array) else None
+
+
+def missing_numbers(array: zarr.Array[Any], what: str) -> dict[str, list[Any]]:
     """Return the numbers but NaN that each attribute names as missing; attributes without effect are left out."""
-    fill = attributes.get("_FillValue")
-    if array.metadata.zarr_format == 2 and has_dimensions(array) and array.fill_value is not None:
-        # Format 2 has no other place for it; where dimensions are named the store is one of xarray's.
-        fill = array.fill_value
+    fill = fill_of_format_2(array)
+    if fill is None:
+        fill = array.attrs.get("_FillValue")
     found = {}
-    for name, value in (("missing_value", attributes.get("missing_value")), ("_FillValue", fill)):
+    for name, value in (("missing_value", array.attrs.get("missing_value")), ("_FillValue", fill)):
         if value is None:
             continue
         numbers = [_decoded(one, name, what) for one in np.ravel(np.asarray(value, dtype=object))]
@@ -168,7 +184,7 @@ def _integer_dtype(dtype: np.dtype[Any], attributes: dict[str, Any]) -> np.dtype
     return dtype.newbyteorder("=")
 
 
-def _as_read(fills: list[Any], dtype: np.dtype[Any], integer: np.dtype[Any]) -> list[Any]:
+def as_read(fills: list[Any], dtype: np.dtype[Any], integer: np.dtype[Any]) -> list[Any]:
     """Return what stands for missing values once the stored numbers are read with a sign, or without one."""
     if integer.kind == dtype.kind:
         return fills
