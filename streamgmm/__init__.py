@@ -38,7 +38,8 @@ _HOMES = {
     "streamgmm.estimators.gaussian_mixture": ("GaussianMixture",),
     "streamgmm.estimators.search": ("SearchResult", "search"),
     "streamgmm.estimators.saving": ("load", "save"),
-    "streamgmm.predict.write": ("Written", "write_predictions"),
+    "streamgmm.predict.prepare": ("Written",),
+    "streamgmm.predict.write": ("write_predictions",),
     "streamgmm.em.convergence": ("StopReason",),
     "streamgmm.em.state": ("State",),
     "streamgmm.gaussian.information": ("Estimate",),
@@ -146,7 +147,8 @@ if TYPE_CHECKING:
     from streamgmm.gaussian.information import Estimate
     from streamgmm.merging.tree import MergeTree
     from streamgmm.predict.calibration import Calibration
-    from streamgmm.predict.write import Written, write_predictions
+    from streamgmm.predict.prepare import Written
+    from streamgmm.predict.write import write_predictions
 
 
 def __getattr__(name: str) -> Any:

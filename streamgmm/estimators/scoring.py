@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Hashable, Sequence
 from typing import TYPE_CHECKING, Any, Self, TypeAlias
 
@@ -11,7 +12,7 @@ from streamgmm.estimators.base import BaseMixture
 from streamgmm.exceptions import InputError
 from streamgmm.gaussian.e_step import evaluate
 from streamgmm.predict.calibration import Calibration, calibrate
-from streamgmm.predict.scores import check_float_type, check_scores
+from streamgmm.predict.scores import check_float_type, check_outlier_options, check_scores
 from streamgmm.predict.tables import score_table
 
 if TYPE_CHECKING:
@@ -162,16 +163,17 @@ class ScoringMixture(BaseMixture):
         self, write: tuple[str, ...], outlier_rate: float | None, outlier_threshold: float | None
     ) -> float | None:
         """Return the log-density below which rows are outliers, where these are asked for."""
+        check_outlier_options(write, outlier_rate, outlier_threshold)
         if "outlier" in write:
             return self._outlier_threshold(outlier_rate, outlier_threshold, ("outlier_rate", "outlier_threshold"))
-        if outlier_rate is not None or outlier_threshold is not None:
-            raise InputError("outlier_rate and outlier_threshold are for outliers: name 'outlier' in write too")
         return None
 
     def _outlier_threshold(self, rate: float | None, threshold: float | None, names: tuple[str, str]) -> float:
         if (rate is None) == (threshold is None):
             raise InputError(f"give {names[0]} or {names[1]}, one of them: by it rows are outliers")
         if threshold is not None:
+            if not math.isfinite(threshold):
+                raise InputError(f"{names[1]} must be a number of nats; got {threshold!r}")
             return float(threshold)
         calibration: Calibration | None = getattr(self, "calibration_", None)
         if calibration is None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from streamgmm.jobs.declaration import Job, Rows
 from streamgmm.jobs.log import Log
+from streamgmm.jobs.promises import Promises
 
 
 @dataclass
@@ -26,6 +27,8 @@ class Context:
         Whether fits say how they come along.
     was_stopped : bool
         Whether the step that runs was told that the time is up.
+    promises : Promises
+        What the steps before would leave, in a dry run.
     """
 
     job: Job
@@ -34,6 +37,7 @@ class Context:
     deadline: float | None = None
     show_progress: bool = True
     was_stopped: bool = False
+    promises: Promises = field(default_factory=Promises)
     _last_pass: float | None = None
 
     def begin_step(self) -> None:

@@ -75,4 +75,5 @@ class Log:
 
 
 def _in_one_line(text: str) -> str:
-    return " ".join(text.split())
+    # Terminals obey control characters, and cron's mail ends at some.
+    return "".join(one if one.isprintable() else repr(one)[1:-1] for one in " ".join(text.split()))

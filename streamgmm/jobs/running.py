@@ -12,14 +12,15 @@ from typing import Any
 from streamgmm.em.convergence import StopReason
 from streamgmm.exceptions import InputError, StreamGMMError
 from streamgmm.jobs.context import Context
-from streamgmm.jobs.declaration import Criteria, FitStep, Job
+from streamgmm.jobs.declaration import Criteria, FitStep, Job, PredictStep
 from streamgmm.jobs.exit_codes import ExitCode, code_of
 from streamgmm.jobs.log import Log
 from streamgmm.jobs.metrics import write_metrics
-from streamgmm.jobs.steps import check_step, perform
+from streamgmm.jobs.places import check_steps_apart, places_in_use
+from streamgmm.jobs.steps import check_step, perform, rehearse
 from streamgmm.sources.where import RowFilter
 from streamgmm.storage.outputs import check_output
-from streamgmm.storage.places import InUse, check_apart, find_places
+from streamgmm.storage.places import check_apart
 from streamgmm.units import parse_memory_limit
 
 #: Exit codes, the worst of a job's steps first.
@@ -79,10 +80,11 @@ def run_job(job: Job, log: Log, *, dry_run: bool = False, show_progress: bool = 
     context = Context(job, log, dry_run, None if limit is None else began + limit, show_progress)
     result = JobResult()
     if job.reports.metrics is not None:
-        check_apart(job.reports.metrics, *_in_use(job))
+        check_apart(job.reports.metrics, *places_in_use(job))
         check_output(job.reports.metrics, overwrite=True, is_folder=False)
     try:
         parse_memory_limit(job.limits.memory)
+        check_steps_apart(job)
         for step in job.steps:
             RowFilter.of(job.rows_of(step)["where"])
             check_step(step, context)
@@ -95,7 +97,7 @@ def run_job(job: Job, log: Log, *, dry_run: bool = False, show_progress: bool = 
                 log.info("step begins", number=number, step=step.step)
                 at = time.monotonic()
                 context.begin_step()
-                found = perform(step, context)
+                found = (rehearse if dry_run else perform)(step, context)
                 found["seconds"] = time.monotonic() - at
                 result.steps.append(found)
                 log.info(
@@ -155,25 +157,15 @@ def _failing(criteria: Criteria, steps: list[dict[str, Any]]) -> Iterator[str]:
             yield f"{found['step']}: mean log-likelihood {score:.6g} nats per row, less than {criteria.min_score:g}"
 
 
-def _in_use(job: Job) -> Iterator[InUse]:
-    """Give the places that a job reads and writes."""
-    for step in job.steps:
-        yield InUse("the rows", find_places(job.rows_of(step)["source"]))
-        for name in ("model", "output", "checkpoint"):
-            path = getattr(step, name, None) or (job.model if name == "model" else None)
-            yield InUse(f"the {name}", find_places(path))
-        yield InUse("a model", find_places(getattr(step, "models", None)))
-
-
 def _goes_on_from(job: Job) -> str:
     """Say what a job that is stopped goes on from."""
     fits = [step for step in job.steps if isinstance(step, FitStep)]
     folders = [step.checkpoint for step in fits if step.checkpoint is not None]
     if folders:
         return f"--resume auto goes on from {', '.join(folders)}"
-    if len(fits) == len(job.steps):
-        return "there is no --checkpoint to go on from"
-    return "the same command goes on from the parts of outputs that are complete"
+    if any(isinstance(step, PredictStep) for step in job.steps):
+        return "the same command goes on from the parts of outputs that are complete"
+    return "there is no --checkpoint to go on from" if fits else "the same command begins again"
 
 
 @contextmanager
@@ -241,7 +233,7 @@ def ended_by_time(context: Context) -> Iterator[None]:
 
     def end(*_: Any) -> None:
         if not context.has_found_something:
-            context.log.error("stopped, as the time is up; the same command goes on from what is kept")
+            context.log.error(f"stopped, as the time is up; {_goes_on_from(context.job)}")
             raise Ended(ExitCode.TRY_AGAIN)
 
     with _handling(signal.SIGALRM, end):

@@ -17,8 +17,11 @@ from streamgmm.exceptions import InputError, OutputExistsError
 from streamgmm.fitting.parameters import PARAMETERS
 from streamgmm.jobs.context import Context
 from streamgmm.jobs.declaration import CompareStep, FitStep, PredictStep, Rows, ScoreStep, SelectStep
+from streamgmm.jobs.promises import stand_in
 from streamgmm.jobs.sizes import read_sizes
-from streamgmm.predict.outputs import check_output_place
+from streamgmm.predict.outputs import Options, check_options, check_output_place
+from streamgmm.predict.prepare import Written, prepare_predictions
+from streamgmm.predict.scores import check_outlier_options, check_scores
 from streamgmm.predict.write import write_predictions
 from streamgmm.storage.fingerprint import digest
 from streamgmm.storage.outputs import check_output, copy_file, output_exists
@@ -27,6 +30,8 @@ from streamgmm.storage.staging import clear_staging, hold_output
 
 #: Under which name a model's metadata say by which step it was made.
 _JOB = "streamgmm.job"
+#: What a dry run says of a step whose model would be fitted to rows that are not there yet.
+_UNKNOWN = "would follow: a step before fits its model"
 
 
 @singledispatch
@@ -47,6 +52,21 @@ def check_step(step: Any, context: Context) -> None:
 def perform(step: Any, context: Context) -> dict[str, Any]:
     """Do what a step says, and return what there is to say of it."""
     raise TypeError(f"there is no step {type(step).__name__}")
+
+
+def rehearse(step: Any, context: Context) -> dict[str, Any]:
+    """Check a step against what is there, and against what the steps before would leave."""
+    output: str | None = getattr(step, "output", None)
+    unseen = context.promises.has_rows(context.source(step))
+    if unseen:
+        if isinstance(step, (FitStep, SelectStep)) and context.job.model_of(step) is not None:
+            context.promises.promise_model(_model_of(step, context), None)
+        found = {"step": step.step, "status": "would follow: a step before writes its rows"}
+    else:
+        found = perform(step, context)
+    if isinstance(step, PredictStep) and output is not None:
+        context.promises.promise_output(output)
+    return found
 
 
 @check_step.register
@@ -82,6 +102,7 @@ def _(step: FitStep, context: Context) -> dict[str, Any]:
     if context.dry_run:
         plan = model.plan(source, weight, **choice, probe=False)
         plan.check()
+        context.promises.promise_model(output, stand_in(step.components, rows))
         return {
             "step": "fit",
             "model": output,
@@ -123,6 +144,8 @@ def _(step: SelectStep, context: Context) -> dict[str, Any]:
         if done is not None:
             return {"step": "select", "model": output, **done}
     if context.dry_run:
+        if output is not None:
+            context.promises.promise_model(output, stand_in(sizes[0], rows))
         return {"step": "select", "model": output, "status": "would be selected", "n_rows": rows.n_rows}
     with hold_output(output):
         found = search(
@@ -161,11 +184,16 @@ def _(step: PredictStep, context: Context) -> None:
         step.output, InUse("the rows", find_places(context.source(step))), InUse("the model", find_places(model))
     )
     check_output_place(step.output, overwrite=True)
+    options = Options(step.compression, step.row_group_rows, tuple(step.partition_by), step.prefix)
+    check_options(step.output, options, step.keep)
+    check_outlier_options(check_scores(step.write), step.outlier_rate, step.outlier_threshold)
 
 
 @perform.register
 def _(step: PredictStep, context: Context) -> dict[str, Any]:
     model = _load(_model_of(step, context), step, context)
+    if model is None:
+        return {"step": "predict", "output": step.output, "status": _UNKNOWN}
     names = (
         "write", "keep", "outlier_rate", "outlier_threshold", "float_type", "compression", "row_group_rows",
         "partition_by", "prefix", "if_exists",
@@ -173,8 +201,10 @@ def _(step: PredictStep, context: Context) -> dict[str, Any]:
     given = {name: getattr(step, name) for name in names}
     source, choice = context.source(step), context.choice(step)
     if context.dry_run:
-        rows = model._open(source, **choice, keep=step.keep)
-        return {"step": "predict", "output": step.output, "status": "would be scored", "n_rows": rows.n_rows}
+        prepared = prepare_predictions(model, source, step.output, **choice, **given)
+        if isinstance(prepared, Written):
+            return {"step": "predict", "output": step.output, "status": "finished already"}
+        return {"step": "predict", "output": step.output, "status": "would be scored", "n_rows": prepared.rows.n_rows}
     found = write_predictions(model, source, step.output, **choice, **given)
     return {
         "step": "predict",
@@ -196,6 +226,8 @@ def _(step: ScoreStep, context: Context) -> None:
 @perform.register
 def _(step: ScoreStep, context: Context) -> dict[str, Any]:
     model = _load(_model_of(step, context), step, context)
+    if model is None:
+        return {"step": "score", "status": _UNKNOWN}
     source, choice = context.source(step), context.choice(step)
     if context.dry_run:
         rows = model._open(source, **choice)
@@ -223,18 +255,25 @@ def _(step: CompareStep, context: Context) -> None:
 
 @perform.register
 def _(step: CompareStep, context: Context) -> dict[str, Any]:
-    models = [_load(path, step, context) for path in step.models]
+    loaded = [_load(path, step, context) for path in step.models]
+    models = [model for model in loaded if model is not None]
     source, choice = context.source(step), context.choice(step)
     if context.dry_run:
+        if step.output is not None:
+            context.promises.promise_model(step.output, loaded[0])
+        if len(models) < len(loaded):
+            return {"step": "compare", "status": _UNKNOWN}
         rows = models[0]._open(source, **choice)
+        for model in models[1:]:
+            model._open(source, **choice)
+        _check_alike(models)
         return {"step": "compare", "status": "would be compared", "n_rows": rows.n_rows}
     from streamgmm.predict.comparison import compare_densities
 
     rows = models[0]._rows(source, sample_weight=context.weight(step), reset=False, **choice)
     for model in models[1:]:
         model._open(source, **choice)
-        if model._fitted_schema().columns != models[0]._fitted_schema().columns:
-            raise InputError("compare: the models were fitted to other features, or in another order")
+    _check_alike(models)
     found = compare_densities(rows, [model._parameters() for model in models], missing=models[0].missing)
     best = 0
     for number in range(1, len(models)):
@@ -257,6 +296,11 @@ def _(step: CompareStep, context: Context) -> dict[str, Any]:
     }
 
 
+def _check_alike(models: list[GaussianMixture]) -> None:
+    if any(model._fitted_schema().columns != models[0]._fitted_schema().columns for model in models):
+        raise InputError("compare: the models were fitted to other features, or in another order")
+
+
 def _model_of(step: Any, context: Context) -> str:
     found = context.job.model_of(step)
     if found is None:
@@ -264,8 +308,11 @@ def _model_of(step: Any, context: Context) -> str:
     return found
 
 
-def _load(path: str, step: Rows, context: Context) -> GaussianMixture:
-    model = load(path)
+def _load(path: str, step: Rows, context: Context) -> GaussianMixture | None:
+    """Return a model; in a dry run what stands for one that would be there, None where nothing is known of it."""
+    model = context.promises.model(path) if context.promises.has_model(path) else load(path)
+    if model is None:
+        return None
     model.memory_limit = context.memory_limit
     model.missing = context.missing(step) or model.missing
     return model

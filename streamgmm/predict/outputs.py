@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -97,9 +97,14 @@ class ScoreOutput(ABC):
                 )
         self.check()
 
+    @staticmethod
+    @abstractmethod
+    def check_options(options: Options, keep: Sequence[Hashable] | str) -> None:
+        """Raise InputError where an option can't be had here, whatever the rows are."""
+
     @abstractmethod
     def check(self) -> None:
-        """Raise InputError where an option, or a column that is kept, can't be stored here."""
+        """Raise InputError where a column that is kept can't be stored here."""
 
     @abstractmethod
     def find_job(self) -> str | None:
@@ -160,10 +165,17 @@ def check_output_place(path: str | os.PathLike[str], *, overwrite: bool) -> None
     OutputError
         If nothing can be written there.
     """
-    check_url(os.fspath(path))
-    if Path(path).suffix not in (".parquet", ".zarr"):
-        raise InputError(f"the name of the output must end in .zarr or .parquet; got {os.fspath(path)}")
+    _kind_of(os.fspath(path))
     check_output(path, overwrite=overwrite, is_folder=True)
+
+
+def check_options(path: str, options: Options, keep: Sequence[Hashable] | str) -> None:
+    """Raise InputError where an option can't be had at a path, by its suffix, whatever the rows are."""
+    if options.row_group_rows is not None and options.row_group_rows < 1:
+        raise InputError(f"row_group_rows must be 1 or more; got {options.row_group_rows}")
+    if not isinstance(options.prefix, str) or "\0" in options.prefix:
+        raise InputError(f"prefix must be a text that names can begin with; got {options.prefix!r}")
+    _kind_of(path).check_options(options, keep)
 
 
 def open_output(
@@ -177,10 +189,17 @@ def open_output(
         If an option, or a column that is kept, can't be stored there.
     """
     name = os.fspath(path)
-    if Path(name).suffix == ".parquet":
+    return _kind_of(name)(name, name, scores, kept, options)
+
+
+def _kind_of(path: str) -> type[ScoreOutput]:
+    check_url(path)
+    if Path(path).suffix == ".parquet":
         from streamgmm.predict.parquet_output import ParquetOutput
 
-        return ParquetOutput(name, name, scores, kept, options)
-    from streamgmm.predict.zarr_output import ZarrOutput
+        return ParquetOutput
+    if Path(path).suffix == ".zarr":
+        from streamgmm.predict.zarr_output import ZarrOutput
 
-    return ZarrOutput(name, name, scores, kept, options)
+        return ZarrOutput
+    raise InputError(f"the name of the output must end in .zarr or .parquet; got {path}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import uuid
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from streamgmm.exceptions import InputError, OutputError
-from streamgmm.predict.outputs import Piece, ScoreOutput
+from streamgmm.predict.outputs import Options, Piece, ScoreOutput
 from streamgmm.sources.kept import DIGITS
 from streamgmm.storage.names import is_url, local_path, naming_output
 from streamgmm.storage.requests import retry
@@ -37,25 +37,24 @@ _HELD_BYTES = 64 * 2**20
 class ParquetOutput(ScoreOutput):
     """A folder of Parquet files; their names sort in the order of the rows."""
 
-    def check(self) -> None:
-        options = self.options
+    @staticmethod
+    def check_options(options: Options, keep: Sequence[Hashable] | str) -> None:
         if options.compression not in (None, *COMPRESSIONS):
             raise InputError(f"compression must be one of {', '.join(COMPRESSIONS)}; got {options.compression!r}")
-        kept = () if self.kept is None else self.kept.names
-        for name in options.partition_by:
-            if name not in kept:
-                raise InputError(
-                    f"partition_by names {name!r}, which is not kept: name it in keep= too"
-                    + (f" (kept: {', '.join(map(repr, kept))})" if kept else "")
-                )
+        if len(set(options.partition_by)) < len(options.partition_by):
+            raise InputError(f"partition_by names a column twice: {', '.join(options.partition_by)}")
+        if not isinstance(keep, str):
+            _check_kept(options.partition_by, keep)
+
+    def check(self) -> None:
+        _check_kept(self.options.partition_by, () if self.kept is None else self.kept.names)
+        for name in self.options.partition_by:
             kind = self._kept_schema.field(name).type
             if not _names_folders(kind):
                 raise InputError(
                     f"partition_by: the column {name!r} has type {kind}; folders can be named by whole numbers, texts, "
                     "dates and booleans"
                 )
-        if len(set(options.partition_by)) < len(options.partition_by):
-            raise InputError(f"partition_by names a column twice: {', '.join(options.partition_by)}")
         _ = self.schema
 
     @cached_property
@@ -246,6 +245,15 @@ class _Folders:
             if not is_url(self.output.path):
                 with suppress(OSError):
                     os.unlink(file.written)
+
+
+def _check_kept(names: Sequence[str], kept: Sequence[Hashable]) -> None:
+    for name in names:
+        if name not in kept:
+            raise InputError(
+                f"partition_by names {name!r}, which is not kept: name it in keep= too"
+                + (f" (kept: {', '.join(map(repr, kept))})" if kept else "")
+            )
 
 
 def _plain(column: pa.ChunkedArray) -> pa.ChunkedArray:

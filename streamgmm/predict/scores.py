@@ -180,6 +180,16 @@ def check_scores(write: Sequence[str] | str) -> tuple[str, ...]:
     return names
 
 
+def check_outlier_options(write: Sequence[str], rate: float | None, threshold: float | None) -> None:
+    """Raise InputError unless outliers are asked for with one of what tells them, or not at all."""
+    if "outlier" not in write:
+        if rate is not None or threshold is not None:
+            raise InputError("outlier_rate and outlier_threshold are for outliers: name 'outlier' in write too")
+        return
+    if (rate is None) == (threshold is None):
+        raise InputError("give outlier_rate or outlier_threshold, one of them: by it rows are outliers")
+
+
 def check_float_type(float_type: str) -> None:
     """Raise InputError unless it is a type that densities and probabilities can be given in."""
     if float_type not in _FLOAT_TYPES:

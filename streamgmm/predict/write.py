@@ -2,60 +2,23 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, astuple, dataclass, replace
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
-from streamgmm._version import __version__
-from streamgmm.exceptions import InputError, RowsError
+from streamgmm.exceptions import RowsError
 from streamgmm.execution.passes import count_rows, run_pass
 from streamgmm.gaussian.parameters import MixtureParameters
-from streamgmm.predict.outputs import Options, Piece, ScoreOutput, check_output_place, open_output
-from streamgmm.predict.scores import Scorer, check_float_type, check_scores
-from streamgmm.sources.base import UNKNOWN_LENGTH_STRIDE, Block, Rows
-from streamgmm.storage.fingerprint import digest
-from streamgmm.storage.outputs import exists_error, output_exists
-from streamgmm.storage.places import InUse, check_apart, find_places
-from streamgmm.storage.staging import Staging, clear_staging, is_being_published, stage_output
+from streamgmm.predict.outputs import Piece, ScoreOutput
+from streamgmm.predict.prepare import Written, prepare_predictions
+from streamgmm.predict.scores import Scorer
+from streamgmm.sources.base import UNKNOWN_LENGTH_STRIDE, Block
+from streamgmm.storage.staging import Staging, stage_output
 
 if TYPE_CHECKING:
     from streamgmm.estimators.gaussian_mixture import GaussianMixture
-
-_IF_EXISTS = ("fail", "skip", "replace")
-
-
-@dataclass(frozen=True)
-class Written:
-    """What was written.
-
-    Parameters
-    ----------
-    output : str
-        Where it is.
-    n_rows : int
-        Rows of the output.
-    n_missing : int
-        Rows among them with a missing value, which have no scores.
-    n_outliers : int or None
-        Rows that are outliers; None where that was not asked for.
-    n_parts : int
-        Parts that the rows were written in.
-    n_resumed : int
-        Parts that an earlier run had completed before it was stopped.
-    skipped : bool
-        Whether the output was there already, and nothing was done; the numbers are then zero.
-    """
-
-    output: str
-    n_rows: int = 0
-    n_missing: int = 0
-    n_outliers: int | None = None
-    n_parts: int = 0
-    n_resumed: int = 0
-    skipped: bool = False
 
 
 @dataclass(frozen=True)
@@ -222,46 +185,34 @@ def write_predictions(
     >>> bool((scored.label == model.predict(visits)).all()), list(scored.id)
     (True, ['a', 'b', 'c', 'd'])
     """
-    names = check_scores(write)
-    if if_exists not in _IF_EXISTS:
-        raise InputError(f"if_exists must be one of {', '.join(map(repr, _IF_EXISTS))}; got {if_exists!r}")
-    check_float_type(float_type)
-    if row_group_rows is not None and row_group_rows < 1:
-        raise InputError(f"row_group_rows must be 1 or more; got {row_group_rows}")
-    parameters = model._parameters()
-    threshold = model._threshold_for(names, outlier_rate, outlier_threshold)
-    folders = (partition_by,) if isinstance(partition_by, str) else tuple(partition_by)
-    options = Options(compression, row_group_rows, folders, prefix)
-    name = os.fspath(output)
-    check_apart(name, InUse("the rows", find_places(source)), *model._places_in_use())
-    replaces = overwrite or if_exists == "replace"
-    check_output_place(name, overwrite=True)
-    # In an object store objects come one by one: what is there in part is none yet.
-    in_part = is_being_published(name)
-    exists = output_exists(name, is_folder=True) and not in_part
-    if exists and if_exists == "skip" and not overwrite:
-        return Written(name, skipped=True)
-    if type(source).__module__.startswith("xarray."):
-        raise InputError(
-            "source is of xarray: model.predict(source) gives a DataArray on its grid, which writes itself, "
-            ".to_zarr(...)"
-        )
-    rows = model._open(source, columns=columns, keep=keep, where=where)
-    scorer = Scorer(names, model.missing, rows.provenance, model._clusters(), threshold, float_type)
-    target = open_output(name, scorer.columns(parameters.n_components), rows.kept, options)
-    job = None if rows.in_memory else _fingerprint(rows, parameters, scorer, target)
-    target = replace(target, job=job or "", row_dimension=rows.row_dimension)
-    if exists and not replaces:
-        if job is None or target.find_job() != job:
-            raise exists_error(name)
-        clear_staging(name)
-        return Written(name, skipped=True)
+    prepared = prepare_predictions(
+        model,
+        source,
+        output,
+        write=write,
+        keep=keep,
+        columns=columns,
+        where=where,
+        if_exists=if_exists,
+        overwrite=overwrite,
+        outlier_rate=outlier_rate,
+        outlier_threshold=outlier_threshold,
+        float_type=float_type,
+        compression=compression,
+        row_group_rows=row_group_rows,
+        partition_by=partition_by,
+        prefix=prefix,
+    )
+    if isinstance(prepared, Written):
+        return prepared
+    rows, scorer, target, parameters = prepared.rows, prepared.scorer, prepared.target, prepared.parameters
+    name, job = target.name, target.job or None
     if rows.n_rows is None and target.needs_lengths:
         rows = count_rows(rows)
     tasks = rows.tasks_with_rows()
     if not tasks:
         raise RowsError(f"{rows.description} has no rows")
-    with stage_output(name, job, overwrite=replaces or in_part) as staging:
+    with stage_output(name, job, overwrite=prepared.replaces) as staging:
         staged = replace(target, path=staging.data)
         if not staging.resumes:
             staged.create(rows.n_rows, rows.task_rows(tasks[0]) or 0)
@@ -274,22 +225,5 @@ def write_predictions(
             done |= run_pass(rows.some_tasks(left), function, parameters).of_part
         staged.complete([(start, counts.n_rows) for start, counts in sorted(done.items())])
     total = sum(done.values(), Counts())
-    n_outliers = total.n_outliers if "outlier" in names else None
+    n_outliers = total.n_outliers if "outlier" in scorer.write else None
     return Written(name, total.n_rows, total.n_missing, n_outliers, len(done), len(staging.done))
-
-
-def _fingerprint(rows: Rows, parameters: MixtureParameters, scorer: Scorer, target: ScoreOutput) -> str:
-    """Return what tells one output from others, to the last byte."""
-    import pyarrow
-    import zarr
-
-    said = {
-        "rows": rows.fingerprint(),
-        "kept": repr(rows.kept),
-        "scores": [*scorer.write, scorer.missing, scorer.clusters, scorer.threshold, scorer.float_type],
-        "options": asdict(target.options),
-        "output": type(target).__name__,
-        "versions": [__version__, pyarrow.__version__, zarr.__version__],
-    }
-    arrays = (parameters.weights, parameters.means, parameters.covariances, parameters.precisions_cholesky)
-    return digest([json.dumps(said, sort_keys=True), *(array.tobytes() for array in arrays)])

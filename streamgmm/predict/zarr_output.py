@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from streamgmm.exceptions import InputError
-from streamgmm.predict.outputs import CHUNK_BYTES, Piece, ScoreOutput
+from streamgmm.predict.outputs import CHUNK_BYTES, Options, Piece, ScoreOutput
 from streamgmm.sources.kept import ArraySpec
 from streamgmm.storage.names import is_url, local_path, location, naming_output
 
@@ -34,8 +34,8 @@ class ZarrOutput(ScoreOutput):
 
     needs_lengths = True
 
-    def check(self) -> None:
-        options = self.options
+    @staticmethod
+    def check_options(options: Options, keep: Sequence[Hashable] | str) -> None:
         if options.compression not in (None, *COMPRESSIONS):
             raise InputError(
                 f"compression of Zarr must be one of {', '.join(COMPRESSIONS)}; got {options.compression!r}"
@@ -44,6 +44,8 @@ class ZarrOutput(ScoreOutput):
             raise InputError("partition_by is for Parquet: write to a name that ends in .parquet")
         if options.row_group_rows is not None:
             raise InputError("row_group_rows is for Parquet: write to a name that ends in .parquet")
+
+    def check(self) -> None:
         for name in self._specs:
             if name.strip(".") == "" or "/" in name or name == "zarr.json":
                 raise InputError(f"keep: {name!r} is no name of an array in a Zarr group: leave it out")

@@ -128,6 +128,8 @@ def _open_delta(place: str) -> LakeTable:
     except Exception as error:  # those of the library among them
         said = " ".join(str(error).split())
         kind = RowsError if "ersion" in said or "not a" in said.lower() or "no files" in said.lower() else ReadError
+        if "Unknown scheme" in said:
+            raise InputError(f"delta:{place} can't be opened: {said[:200]}") from error
         raise kind(f"delta:{place} can't be opened: {said}") from error
     return replace(_read_delta(table), description=f"delta:{path}@{table.version()}")
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
-from streamgmm.exceptions import ReadError, RowsError
+from streamgmm.exceptions import InputError, ReadError, RowsError
 from streamgmm.storage.retries import Retries
 
 Value = TypeVar("Value")
@@ -56,7 +56,7 @@ class ReadPolicy:
 
     def may_pass(self, error: Exception) -> bool:
         """Say whether it makes sense to try again after an error."""
-        if isinstance(error, (*FINAL, MemoryError)):
+        if isinstance(error, (*FINAL, MemoryError)) or _is_of_user(error):
             return False
         return self.remote or isinstance(error, OSError)
 
@@ -75,10 +75,15 @@ class ReadPolicy:
 
     def error(self, error: Exception, what: str) -> Exception:
         """Make the error for a request that has failed for good."""
-        if isinstance(error, (MemoryError, RowsError)):
+        if isinstance(error, (MemoryError, RowsError)) or _is_of_user(error):
             return error
         times = f" ({self.retries.attempts} attempts)" if self.may_pass(error) else ""
         return ReadError(f"{what} can't be read{times}: {str(error) or type(error).__name__}")
+
+
+def _is_of_user(error: Exception) -> bool:
+    """Whether an error is of what was asked, not of what is there: no library opens such a URL, say."""
+    return isinstance(error, InputError) and not isinstance(error, RowsError)
 
 
 def unseen_error(what: str) -> ReadError:

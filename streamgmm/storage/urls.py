@@ -6,10 +6,12 @@ import re
 from itertools import takewhile
 from typing import Any
 
-from streamgmm.exceptions import InputError
+from streamgmm.exceptions import InputError, ReadError
 
 #: Protocols whose URLs have ":" and "@" for other things than passwords.
 _WITHOUT_USERS = {"file", "local", "memory", "git", "github", "zip", "tar", "libarchive", "reference", "data"}
+#: Characters of what a library says of a failure, at most: some list all the places where they have looked.
+_SAID = 300
 _AUTHORITY = re.compile(r"(?P<protocol>[\w+.-]+)://(?P<user>[^/:@\[]*):(?P<rest>[^/]*)")
 
 
@@ -17,12 +19,25 @@ def get_filesystem(path: str) -> tuple[Any, str]:
     """Return the file system of a path or a URL and the place in it, as fsspec does.
 
     Only of a URL: in the name of a file here, `::` has no meaning.
+
+    Raises
+    ------
+    InputError
+        If nothing opens such a URL.
+    ReadError
+        If what opens it can't now: a library, or a server, is not there.
     """
     import fsspec
 
     if "://" not in path:
         return fsspec.filesystem("file"), path
-    filesystem, place = fsspec.core.url_to_fs(path)
+    try:
+        filesystem, place = fsspec.core.url_to_fs(path)
+    except (ImportError, ValueError) as error:
+        raise InputError(f"{path} can't be opened: {error}") from error
+    except OSError as error:
+        said = " ".join(str(error).split())
+        raise ReadError(f"{path} can't be opened: {said[:_SAID]}{'...' if len(said) > _SAID else ''}") from error
     return filesystem, str(place)
 
 
@@ -35,10 +50,7 @@ def open_url(url: str) -> tuple[Any, str]:
         If nothing opens such a URL, or there is a password in it.
     """
     check_url(url)
-    try:
-        filesystem, place = get_filesystem(url)
-    except (ImportError, ValueError) as error:
-        raise InputError(f"{url} can't be opened: {error}") from error
+    filesystem, place = get_filesystem(url)
     return filesystem, place.rstrip("/")
 
 

@@ -8,70 +8,17 @@ import sys
 import time
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.dataset as pads
-import pyarrow.parquet as pq
 import pytest
-from click.testing import CliRunner
 from prometheus_client.parser import text_string_to_metric_families
 
 from streamgmm import GaussianMixture, load, save
-from streamgmm.cli.main import main
 from streamgmm.jobs.exit_codes import ExitCode
+from streamgmm.jobs.log import Log
 from streamgmm.storage.folders import Folder
 from streamgmm.storage.lock import lock_folder
 from streamgmm.storage.staging import name_staging
-
-N = 3000
-
-
-@pytest.fixture
-def place(tmp_path, monkeypatch):
-    """A folder with rows, and a model."""
-    rng = np.random.default_rng(0)
-    x = rng.normal(size=(N, 2)) + 6 * (np.arange(N) % 2)[:, None]
-    holes = np.where(np.arange(N) < 30, np.nan, x[:, 0])
-    pq.write_table(
-        pa.table({"id": np.arange(N), "a": x[:, 0], "b": x[:, 1], "holes": holes}), tmp_path / "x.parquet",
-        row_group_size=500,
-    )  # fmt: skip
-    monkeypatch.chdir(tmp_path)
-    fitted = GaussianMixture(2, random_state=0, init_params="kmeans").fit("x.parquet", columns=["a", "b"])
-    save(fitted, "m")
-    return tmp_path
-
-
-def run(*arguments, code=0):
-    result = CliRunner().invoke(main, [str(one) for one in arguments])
-    if result.exception is not None and not isinstance(result.exception, SystemExit):
-        raise result.exception
-    assert result.exit_code == code, result.output
-    return result
-
-
-FIT = ("fit", "x.parquet", "--components", 2, "--columns", "a,b", "--output", "new")
-PREDICT = ("predict", "m", "x.parquet", "--output", "o.parquet", "--keep", "id")
-JOB = """
-source = "x.parquet"
-columns = ["a", "b"]
-model = "new"
-[[steps]]
-step = "fit"
-components = 2
-init_params = "kmeans"
-[[steps]]
-step = "predict"
-output = "o.parquet"
-keep = ["id"]
-write = ["label", "outlier"]
-outlier_rate = 0.01
-[[steps]]
-step = "score"
-"""
-
-
-def content(folder):
-    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+from tests.jobs.commands import FIT, JOB, PREDICT, N, content, run
 
 
 def test_a_job_of_several_steps(place):
@@ -344,3 +291,8 @@ def test_killed_at_any_moment_the_same_command_ends_with_the_same_bytes(kind, ho
     if kind == "run":
         assert list(content(place / "out.parquet").values()) == list(content(place / "whole.parquet").values())
     assert not [path for path in place.iterdir() if path.name.startswith(".")]
+
+
+def test_control_characters_are_shown_and_not_obeyed(capsys):
+    Log().error("no column 'a\0b\x1b[31m'\nin x")
+    assert capsys.readouterr().err == "streamgmm: no column 'a\\x00b\\x1b[31m' in x\n"

@@ -10,7 +10,7 @@ import pytest
 import zarr
 
 from streamgmm import GaussianMixture
-from streamgmm.exceptions import InputError, RowsError
+from streamgmm.exceptions import InputError, ReadError, RowsError
 from streamgmm.sources.open import open_rows
 
 X = np.random.default_rng(0).normal(size=(600, 2))
@@ -164,3 +164,24 @@ def test_a_npy_file_without_its_suffix_is_known_by_how_it_begins(tmp_path):
     with open(tmp_path / "rows", "wb") as file:
         np.save(file, X)
     np.testing.assert_array_equal(values(open_rows(tmp_path / "rows")), X)
+
+
+@pytest.mark.parametrize(
+    "url", ["foo://x", "zip://a::foo://x", "foo://x/*.parquet", "foo://x.npy", "foo://x.zarr", "tcp://"]
+)
+def test_urls_that_nothing_opens_are_mistakes_and_not_tried_again(url, monkeypatch):
+    monkeypatch.setattr("streamgmm.storage.retries.time.sleep", lambda _: pytest.fail("it waits"))
+    with pytest.raises(InputError, match="Protocol not known") as caught:
+        open_rows(url)
+    assert not isinstance(caught.value, RowsError)
+
+
+def test_what_a_library_says_at_length_is_cut(monkeypatch):
+    def fails(*_, **__):
+        raise OSError("no library here, nor there " * 100)
+
+    monkeypatch.setattr("fsspec.core.url_to_fs", fails)
+    monkeypatch.setattr("streamgmm.storage.retries.time.sleep", lambda _: None)
+    with pytest.raises(ReadError, match="can't be opened: no library") as caught:
+        open_rows("hdfs://host/rows.parquet")
+    assert len(str(caught.value)) < 500
