@@ -329,7 +329,7 @@ WRONG = (
 )
 
 
-@pytest.mark.parametrize(("where", "match"), WRONG)
+@pytest.mark.parametrize(("where", "match"), WRONG, ids=[repr(where)[:40] for where, _ in WRONG])
 def test_mistakes_are_named(where, match, folder):
     with pytest.raises(RowsError, match=match) as caught:
         open_rows(folder, columns=["x", "y"], where=where)
