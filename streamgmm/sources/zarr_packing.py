@@ -194,7 +194,8 @@ def as_read(fills: list[Any], dtype: np.dtype[Any], integer: np.dtype[Any]) -> l
 def _reread(value: Any, dtype: np.dtype[Any], integer: np.dtype[Any]) -> Any:
     limits = np.iinfo(dtype)
     if value == int(value) and limits.min <= value <= limits.max:
-        return np.asarray(int(value), dtype=dtype).view(integer)[()]
+        # In this machine's order of bytes, as the numbers are when they are read.
+        return np.asarray(int(value), dtype=dtype.newbyteorder("=")).view(integer)[()]
     return value
 
 

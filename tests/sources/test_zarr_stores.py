@@ -347,6 +347,7 @@ PACKINGS = {
     "float32, scaled, NaN": (STORED.astype("f4"), {"scale_factor": 0.1, "_FillValue": encoded(np.nan)}),
     "float16": (STORED.astype("f2"), {"_FillValue": encoded(-9.0)}),
     "unsigned": (STORED.astype("i1"), {"_Unsigned": "true"}),
+    "big-endian, unsigned": (STORED.astype(">i2"), {"_Unsigned": "true", "_FillValue": -9}),
     "unsigned, fill": (STORED.astype("i1"), {"_Unsigned": "true", "_FillValue": -9, "scale_factor": 0.5}),
     "signed": (STORED.astype("u1"), {"_Unsigned": "false"}),
     "bool": ((STORED > 2).astype("i1"), {"dtype": "bool"}),
