@@ -347,7 +347,7 @@ PACKINGS = {
     "float32, scaled, NaN": (STORED.astype("f4"), {"scale_factor": 0.1, "_FillValue": encoded(np.nan)}),
     "float16": (STORED.astype("f2"), {"_FillValue": encoded(-9.0)}),
     "unsigned": (STORED.astype("i1"), {"_Unsigned": "true"}),
-    "big-endian, unsigned": (STORED.astype(">i2"), {"_Unsigned": "true", "_FillValue": -9}),
+    "big-endian, signed": (STORED.astype(">u2"), {"_Unsigned": "false", "_FillValue": 3}),
     "unsigned, fill": (STORED.astype("i1"), {"_Unsigned": "true", "_FillValue": -9, "scale_factor": 0.5}),
     "signed": (STORED.astype("u1"), {"_Unsigned": "false"}),
     "bool": ((STORED > 2).astype("i1"), {"dtype": "bool"}),
@@ -496,7 +496,9 @@ def stores(draw):
             )
         if zarr_format == 3 and draw(st.booleans()):
             attributes["_FillValue"] = encoded(5.0) if dtype.kind == "f" else 5
-        if dtype.kind in "iu" and draw(st.booleans()):
+        # Of format 2 xarray swaps the bytes of a fill value without a sign; see the test after this one.
+        swapped = zarr_format == 2 and dtype.kind == "i" and dtype.byteorder == ">"
+        if dtype.kind in "iu" and not swapped and draw(st.booleans()):
             attributes["_Unsigned"] = "true" if dtype.kind == "i" else "false"
             attributes.pop("missing_value", None)  # which xarray leaves signed
     if draw(st.booleans()):
@@ -540,3 +542,16 @@ def test_any_store_gives_the_values_of_xarray(store, tmp_path_factory):
     np.testing.assert_array_equal(values_of(sent(rows)), expected)
     if not store["attributes"].keys() - {"units"} and store["zarr_format"] == 3:
         np.testing.assert_array_equal(found, raw)
+
+
+@pytest.mark.parametrize("dtype", ["<i2", ">i2", "<i4", ">i4", "i1"])
+@pytest.mark.parametrize("zarr_format", [2, 3])
+def test_missing_values_without_a_sign_are_told_in_any_order_of_bytes(dtype, zarr_format, tmp_path):
+    """As the conventions have it: what is missing is a stored number, read without its sign as the others are."""
+    attributes = {"_Unsigned": "true"} | ({"_FillValue": -9} if zarr_format == 3 else {})
+    path = packed_store(
+        f"{tmp_path}/v.zarr", STORED.astype(dtype), attributes, zarr_format, None if zarr_format == 3 else -9
+    )
+    expected = STORED.astype(dtype).astype(f"u{np.dtype(dtype).itemsize}").astype(np.float64)
+    expected[STORED == -9] = np.nan
+    np.testing.assert_array_equal(values_of(open_rows(path)), expected)
