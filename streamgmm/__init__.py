@@ -48,6 +48,7 @@ _HOMES = {
     "streamgmm.fitting.summary": ("TrainingSummary",),
     "streamgmm.merging.tree": ("MergeTree",),
     "streamgmm.predict.calibration": ("Calibration",),
+    "streamgmm.predict.information": ("StandardErrors",),
     "streamgmm.exceptions": (
         "CheckpointError",
         "CheckpointInUseError",
@@ -99,6 +100,7 @@ __all__ = [
     "RowsWarning",
     "SearchResult",
     "SingularCovarianceError",
+    "StandardErrors",
     "State",
     "StopReason",
     "StreamGMMError",
@@ -147,6 +149,7 @@ if TYPE_CHECKING:
     from streamgmm.gaussian.information import Estimate
     from streamgmm.merging.tree import MergeTree
     from streamgmm.predict.calibration import Calibration
+    from streamgmm.predict.information import StandardErrors
     from streamgmm.predict.prepare import Written
     from streamgmm.predict.write import write_predictions
 

@@ -250,11 +250,24 @@ class BaseMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
         seed: int = 0,
     ) -> Sample:
         """Draw rows of any kind, float64, with their weights; reads all once."""
+        return self._weighed_sample(X, sample_weight, columns=columns, where=where, n_samples=n_samples, seed=seed)[0]
+
+    def _weighed_sample(
+        self,
+        X: Any,
+        sample_weight: Any = None,
+        *,
+        columns: Sequence[str] | None = None,
+        where: str | None = None,
+        n_samples: int,
+        seed: int = 0,
+    ) -> tuple[Sample, float]:
+        """Draw rows as `_sample` does; also return the weight of all rows."""
         check_is_fitted(self)
         rows = self._rows(X, sample_weight=sample_weight, columns=columns, where=where, reset=False)
         surveyed, _ = survey_rows(rows, sample_size=n_samples, seed=seed, full_scatter=False, missing=self.missing)
         sample = surveyed.choose_sample().in_float64()
-        return replace(sample, x=np.ascontiguousarray(sample.x))
+        return replace(sample, x=np.ascontiguousarray(sample.x)), surveyed.sum_weight
 
     def _places_in_use(self) -> tuple[InUse, ...]:
         """Return where that is which nothing should be written over: the rows of the fit, a checkpoint, a file."""

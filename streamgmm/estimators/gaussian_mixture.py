@@ -138,6 +138,9 @@ class GaussianMixture(SelfDescribingMixture):
         Which rows, when, how long, with which versions.
     calibration_ : Calibration
         Quantiles of the log-density of the sample's rows, by which `outliers` goes.
+    standard_errors_ : StandardErrors
+        Of the weights, means and covariances, from the sample; where a fit would take long over them (thousands of
+        parameters), `estimate_standard_errors` does.
     name_ : str or None
     metadata_ : dict
         A name, and what else JSON can hold, for the model file; set them before `save`.
@@ -388,6 +391,7 @@ class GaussianMixture(SelfDescribingMixture):
         self.n_missing_ = result.n_missing
         self.fit_report_ = result.report
         self.calibration_, self.training_summary_ = result.calibration, result.training
+        self.information_ = result.information
         self.name_, self.metadata_ = None, {}
 
     def _check_parameters(self) -> None:

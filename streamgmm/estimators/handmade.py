@@ -12,7 +12,7 @@ import numpy.typing as npt
 from sklearn.utils import check_random_state
 
 from streamgmm.em.convergence import StopReason
-from streamgmm.estimators.scoring import ScoringMixture
+from streamgmm.estimators.uncertainty import UncertainMixture
 from streamgmm.exceptions import InputError, SingularCovarianceError
 from streamgmm.fitting.summary import TrainingSummary
 from streamgmm.gaussian.conditional import marginalize
@@ -20,6 +20,7 @@ from streamgmm.gaussian.consistency import check_consistent
 from streamgmm.gaussian.covariances import FAMILIES
 from streamgmm.gaussian.parameters import MixtureParameters
 from streamgmm.predict.draw import draw_lazily
+from streamgmm.predict.information import reorder_information
 from streamgmm.sources.schema import FeatureSchema
 from streamgmm.typing import Floats, Integers
 
@@ -32,7 +33,7 @@ _ASYMMETRY = 1e-8
 _SUM_TOLERANCE = 1e-6
 
 
-class HandmadeMixture(ScoringMixture):
+class HandmadeMixture(UncertainMixture):
     """What a mixture's parameters are enough for."""
 
     converged_: bool
@@ -141,6 +142,8 @@ class HandmadeMixture(ScoringMixture):
         reordered._take_parameters(value)
         if hasattr(self, "clusters_"):
             reordered.clusters_ = self.clusters_[places]
+        if (information := getattr(self, "information_", None)) is not None:
+            reordered.information_ = reorder_information(information, parameters, places)
         # What names components by their numbers.
         for name in ("fit_report_", "merge_tree_"):
             if hasattr(reordered, name):
@@ -235,6 +238,7 @@ class HandmadeMixture(ScoringMixture):
         model.lower_bound_, model.lower_bounds_ = float("-inf"), np.empty(0)
         model.stop_reason_ = StopReason.GIVEN
         model.name_, model.metadata_, model.training_summary_, model.calibration_ = None, {}, None, None
+        model.information_ = None
         model.n_features_in_ = value.n_features
         model._fitted_as = (value.covariance_type, value.n_components)
         model._take_schema(schema)

@@ -14,6 +14,7 @@ from sklearn.utils.validation import check_is_fitted
 from streamgmm.estimators.gaussian_mixture import GaussianMixture
 from streamgmm.exceptions import InputError, ModelFileError
 from streamgmm.export.header import Description, read_description
+from streamgmm.export.information import pack_information, unpack_information
 from streamgmm.export.model_file import ARRAYS, check_replaces_a_model, read_model, write_model
 from streamgmm.fitting.parameters import PARAMETERS
 from streamgmm.gaussian.consistency import check_consistent
@@ -79,7 +80,8 @@ def save(
         metadata=known.metadata if metadata is None else metadata,
     )
     arrays = {name: np.ascontiguousarray(getattr(model, f"{name}_"), dtype=np.float64) for name in ARRAYS}
-    write_model(path, description.as_header(), arrays)
+    said, more = pack_information(getattr(model, "information_", None))
+    write_model(path, {**description.as_header(), **said}, {**arrays, **more})
 
 
 def load(path: str | os.PathLike[str]) -> GaussianMixture:
@@ -115,6 +117,7 @@ def load(path: str | os.PathLike[str]) -> GaussianMixture:
     header, arrays = read_model(place)
     try:
         model = _restored(read_description(header), arrays)
+        model.information_ = unpack_information(header, arrays, model._parameters().n_parameters)
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         what = str(error) if isinstance(error, InputError) else f"{error!r} in its header or arrays"
         raise ModelFileError(f"{place} is damaged: {what}") from error

@@ -32,6 +32,7 @@ from streamgmm.gaussian.e_step import PassModel, evaluate
 from streamgmm.gaussian.parameters import MixtureParameters
 from streamgmm.initialization.survey import PartsOf
 from streamgmm.predict.calibration import Calibration, calibrate
+from streamgmm.predict.information import Information, estimate_information, rows_affordable
 from streamgmm.sources.base import Rows
 
 #: Of the sample, so much at least, and so many bytes where there are more, say which log-densities are rare.
@@ -53,6 +54,8 @@ class FitResult:
     report : FitReport
     calibration : Calibration
         The log-density of the sample's rows.
+    information : Information or None
+        None where it would have taken long.
     training : TrainingSummary
     """
 
@@ -61,6 +64,7 @@ class FitResult:
     n_missing: int
     report: FitReport
     calibration: Calibration
+    information: Information | None
     training: TrainingSummary
 
 
@@ -190,8 +194,9 @@ def refine(
     )
     parameters = state.safe.unwhiten(problem.whitening)
     calibration = _calibrated(parameters, prepared.sample)
+    information = _informed(parameters, prepared.sample, prepared.surveyed.sum_weight)
     training = summarize_training(prepared, cost, state.gap)
-    return FitResult(parameters, state, prepared.surveyed.n_missing, report, calibration, training)
+    return FitResult(parameters, state, prepared.surveyed.n_missing, report, calibration, information, training)
 
 
 def _calibrated(parameters: MixtureParameters, sample: RowsInMemory) -> Calibration:
@@ -199,6 +204,15 @@ def _calibrated(parameters: MixtureParameters, sample: RowsInMemory) -> Calibrat
     part = sample.first(max(_FEWEST_TO_CALIBRATE, _BYTES_TO_CALIBRATE // (8 * parameters.n_features)))
     x = np.ascontiguousarray(part.x, dtype=np.float64)
     return calibrate(evaluate(x, parameters, log_prob=True).log_prob, part.weight)
+
+
+def _informed(parameters: MixtureParameters, sample: RowsInMemory, sum_weight: float) -> Information | None:
+    """Return the information of the sample, or of as many of its first rows as tell it, where that is soon done."""
+    part = sample.first(rows_affordable(parameters.n_parameters, len(sample)))
+    if not len(part):
+        return None
+    x = np.ascontiguousarray(part.x, dtype=np.float64)
+    return estimate_information(parameters, x, part.weight, sum_weight)
 
 
 def _reopened(state: State, settings: Settings) -> State:
