@@ -7,6 +7,7 @@ from typing import Any, Self
 
 from streamgmm.estimators.scoring import ScoringMixture
 from streamgmm.exceptions import InputError
+from streamgmm.execution.blas import one_blas_thread
 from streamgmm.predict.information import (
     MOST_PARAMETERS,
     Information,
@@ -93,5 +94,7 @@ class UncertainMixture(ScoringMixture):
         if n < 1:
             raise InputError(f"n_samples must be 1 or more; got {n_samples!r}")
         sample, sum_weight = self._weighed_sample(X, sample_weight, columns=columns, where=where, n_samples=n)
-        self.information_ = estimate_information(parameters, sample.x, sample.weight, sum_weight)
+        # As in a fit: the same bits on any machine.
+        with one_blas_thread():
+            self.information_ = estimate_information(parameters, sample.x, sample.weight, sum_weight)
         return self

@@ -19,6 +19,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.linalg import blas
 
 from streamgmm.gaussian.covariances.base import upper_triangle
 from streamgmm.gaussian.e_step import evaluate
@@ -67,11 +68,13 @@ def sum_scores(scores: FisherScores, x: Rows, weight: Floats) -> ScoreSums:
         resp = evaluate(of_rows, scores.parameters, resp=True).resp
         mixed = scores.of(of_rows, resp)
         total += weight[start:stop] @ mixed
-        products += (mixed.T * weight[start:stop]) @ mixed
+        # The upper triangle alone, which is half of the work.
+        products += blas.dsyrk(1.0, mixed.T * np.sqrt(weight[start:stop]))
         _subtract_known(curvature, scores, of_rows, resp * weight[start:stop, np.newaxis])
+    products = products + np.triu(products, 1).T
     curvature += products
     # Sums of products of the same two numbers, in another order.
-    products, curvature = 0.5 * (products + products.T), 0.5 * (curvature + curvature.T)
+    curvature = 0.5 * (curvature + curvature.T)
     return ScoreSums(total, products, curvature, float(weight.sum()), len(x))
 
 

@@ -22,8 +22,8 @@ FEWEST_ROWS = 20_000
 MOST_PARAMETERS = 4_000
 #: With fewer rows for each parameter an information says too little.
 _FEWEST_PER_PARAMETER = 20
-#: Multiplications that a fit spends on it without being asked, at most: a second of one slow core.
-_MOST_WORK = 2e9
+#: Multiplications that a fit spends on it without being asked, at most: a fraction of a second.
+_MOST_WORK = 1e9
 #: A direction of which the rows say less than this share of what they say of the others is not told by them.
 _NOT_TOLD = 1e-10
 #: What hangs less than this on something does not hang on it.

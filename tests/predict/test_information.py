@@ -201,5 +201,5 @@ def test_models_without_rows_say_what_to_do(rng):
 def test_a_fit_spends_little_on_them():
     assert rows_affordable(17, 100) == 100
     assert rows_affordable(17, 10**6) == 20_000
-    assert rows_affordable(400, 10**6) == 12_500
+    assert rows_affordable(300, 10**6) == 11_111
     assert rows_affordable(2000, 10**6) == 0
