@@ -206,9 +206,15 @@ def test_score_samples_integrates_to_one(x):
     assert np.exp(logsumexp(model.score_samples(points))) * area == pytest.approx(1.0, abs=1e-6)
 
 
-@pytest.mark.parametrize(("gain", "reason"), [(1e-12, StopReason.NOISE_FLOOR), (1e-8, None)])
-def test_a_gain_that_may_be_rounding_ends_a_fit(gain, reason, rng):
-    """DeltaQ of a tight component is a difference of terms of 1e4: 1e-12 is rounding there, 1e-8 is not for `tol`."""
+@pytest.mark.parametrize(
+    ("gain", "tol", "reason"),
+    [(1e-12, 1e-6, StopReason.NOISE_FLOOR), (1e-8, 1e-6, None), (1e-12, 1e-10, None)],
+)
+def test_a_gain_that_may_be_rounding_ends_a_fit(gain, tol, reason, rng):
+    """DeltaQ of a tight component is a difference of terms of 1e4: 1e-12 may be rounding there, 1e-8 is not.
+
+    Where a hundredth of the tolerance is asked about, it counts all the same: the bound on rounding is far too high.
+    """
     x = np.concatenate([rng.normal(0.0, 1.0, (500, 2)), rng.normal(40.0, 0.2, (500, 2))])
     whitening = FAMILIES["full"].whitening(x.mean(axis=0), np.cov(x.T, bias=True))
     problem = Problem(
@@ -218,4 +224,4 @@ def test_a_gain_that_may_be_rounding_ends_a_fit(gain, reason, rng):
     begun = start_state(model._parameters().whiten(whitening))
     state = run_em(problem, begun, RowsInMemory(x, np.ones(len(x))).read, PlainEM(), tol=0.0, max_iter=1)
     state = replace(state, stop_reason=None, gap=float("inf"), best=replace(state.best, gain=gain))
-    assert apply_stopping_rules(problem, state, tol=1e-6, max_iter=10).stop_reason is reason
+    assert apply_stopping_rules(problem, state, tol=tol, max_iter=10).stop_reason is reason

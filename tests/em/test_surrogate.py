@@ -104,6 +104,22 @@ def test_its_gain_is_what_is_left_to_gain(setting):
     assert proposal.gap == pytest.approx(best - step.lower_bound, rel=0.5)
 
 
+def test_a_gain_beyond_what_was_predicted_raises_the_estimate_of_what_is_left(setting):
+    """By the ratio of the two, from then on; a gain that was less than predicted changes nothing."""
+    everything, sample, problem, parameters = setting
+    first = one_step(problem, everything, parameters)
+    second = one_step(problem, everything, first.updated)
+    gained = second.lower_bound - first.lower_bound
+    surrogate = Surrogate(sample, len(sample), 12_000, 1e-6)
+    plain = surrogate.propose(problem, start_state(first.updated), second)
+    for predicted, factor in ((gained / 3.0, 3.0), (2.0 * gained, 1.0)):
+        memory = Memory(n_rows=len(sample), predicted=predicted)
+        state = replace(start_state(first.updated), best=first, memory=memory)
+        proposal = surrogate.propose(problem, state, second)
+        assert proposal.memory.optimism == pytest.approx(factor, rel=1e-3)
+        assert proposal.gap == pytest.approx(factor * plain.gap, rel=0.2)
+
+
 def test_where_it_has_no_maximum_it_is_damped(rng):
     """Clusters that overlap so much that a few rows have even the curvature's sign wrong."""
     x = rng.normal(size=(20_000, 2))
