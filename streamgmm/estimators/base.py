@@ -17,7 +17,7 @@ from streamgmm.estimators.validation import as_array
 from streamgmm.exceptions import RowsError
 from streamgmm.gaussian.parameters import MixtureParameters
 from streamgmm.initialization.sampling import Sample
-from streamgmm.initialization.survey import survey_rows
+from streamgmm.initialization.survey import Survey, survey_rows
 from streamgmm.predict.calibration import Calibration
 from streamgmm.predict.evaluate import LogLikelihood, Predict, log_likelihood, predict
 from streamgmm.sources.base import Rows
@@ -261,13 +261,13 @@ class BaseMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
         where: str | None = None,
         n_samples: int,
         seed: int = 0,
-    ) -> tuple[Sample, float]:
-        """Draw rows as `_sample` does; also return the weight of all rows."""
+    ) -> tuple[Sample, Survey]:
+        """Draw rows as `_sample` does; also return what there is to say of all rows."""
         check_is_fitted(self)
         rows = self._rows(X, sample_weight=sample_weight, columns=columns, where=where, reset=False)
         surveyed, _ = survey_rows(rows, sample_size=n_samples, seed=seed, full_scatter=False, missing=self.missing)
         sample = surveyed.choose_sample().in_float64()
-        return replace(sample, x=np.ascontiguousarray(sample.x)), surveyed.sum_weight
+        return replace(sample, x=np.ascontiguousarray(sample.x)), surveyed.without_draws()
 
     def _places_in_use(self) -> tuple[InUse, ...]:
         """Return where that is which nothing should be written over: the rows of the fit, a checkpoint, a file."""

@@ -117,7 +117,7 @@ def load(path: str | os.PathLike[str]) -> GaussianMixture:
     header, arrays = read_model(place)
     try:
         model = _restored(read_description(header), arrays)
-        model.information_ = unpack_information(header, arrays, model._parameters().n_parameters)
+        model.information_ = unpack_information(header, arrays, model._parameters().n_parameters, model.n_features_in_)
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         what = str(error) if isinstance(error, InputError) else f"{error!r} in its header or arrays"
         raise ModelFileError(f"{place} is damaged: {what}") from error

@@ -1,4 +1,4 @@
-"""How a model file keeps the information of a fit: three arrays more, and an entry of the header that vouches for them.
+"""How a model file keeps the information of a fit: four arrays more, and an entry of the header that vouches for them.
 
 The matrices are symmetric: their upper triangles are kept, row by row. Files without them are read as before, and
 readers that do not know of them pass over them.
@@ -16,14 +16,14 @@ from streamgmm.predict.information import Information
 from streamgmm.typing import Floats
 
 #: Their names in the file.
-_NAMES = ("score_mean", "score_products", "score_curvature")
+_NAMES = ("score_mean", "score_products", "score_curvature", "ranges")
 
 
 def pack_information(information: Information | None) -> tuple[dict[str, Any], dict[str, Floats]]:
     """Return what a header says of an information, and the arrays; nothing where there is none."""
     if information is None:
         return {}, {}
-    packed = (information.mean, _upper(information.products), _upper(information.curvature))
+    packed = (information.mean, _upper(information.products), _upper(information.curvature), information.ranges)
     arrays = {name: np.ascontiguousarray(array) for name, array in zip(_NAMES, packed, strict=True)}
     said = {
         "n_rows": float(information.n_rows),
@@ -33,7 +33,9 @@ def pack_information(information: Information | None) -> tuple[dict[str, Any], d
     return {"information": said}, arrays
 
 
-def unpack_information(header: dict[str, Any], arrays: dict[str, Any], n_parameters: int) -> Information | None:
+def unpack_information(
+    header: dict[str, Any], arrays: dict[str, Any], n_parameters: int, n_features: int
+) -> Information | None:
     """Return the information that a file has; None where it has none.
 
     Raises
@@ -49,18 +51,18 @@ def unpack_information(header: dict[str, Any], arrays: dict[str, Any], n_paramet
     if not isinstance(said, dict):
         raise InputError(f"information is {said!r}; expected an object"[:300])
     found = {name: arrays[name] for name in _NAMES}
-    shapes = [(n_parameters,), *[(n_parameters * (n_parameters + 1) // 2,)] * 2]
+    shapes = [(n_parameters,), *[(n_parameters * (n_parameters + 1) // 2,)] * 2, (2, n_features)]
     for (name, array), shape in zip(found.items(), shapes, strict=True):
         if array.dtype != np.float64 or array.shape != shape or not np.isfinite(array).all():
-            raise InputError(f"{name} is not {shape[0]} finite float64 numbers")
+            raise InputError(f"{name} is not of shape {shape}, or not of finite float64 numbers")
     if said["sha256"] != _sha256(found):
         raise InputError("the checksum of the information is not that of its arrays")
     n_rows, n_sampled = said["n_rows"], said["n_sampled"]
     if type(n_rows) not in (int, float) or not n_rows > 0.0 or type(n_sampled) is not int or n_sampled < 1:
         raise InputError(f"information is of {n_rows!r} rows, from {n_sampled!r}; expected numbers above 0")
-    mean, products, curvature = found.values()
+    mean, products, curvature, ranges = found.values()
     return Information(
-        _symmetric(products, n_parameters), _symmetric(curvature, n_parameters), mean, float(n_rows), n_sampled
+        _symmetric(products, n_parameters), _symmetric(curvature, n_parameters), mean, float(n_rows), n_sampled, ranges
     )
 
 

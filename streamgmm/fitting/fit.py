@@ -30,7 +30,7 @@ from streamgmm.fitting.starts import start_fit
 from streamgmm.fitting.summary import TrainingSummary, summarize_training
 from streamgmm.gaussian.e_step import PassModel, evaluate
 from streamgmm.gaussian.parameters import MixtureParameters
-from streamgmm.initialization.survey import PartsOf
+from streamgmm.initialization.survey import PartsOf, Survey
 from streamgmm.predict.calibration import Calibration, calibrate
 from streamgmm.predict.information import Information, estimate_information, rows_affordable
 from streamgmm.sources.base import Rows
@@ -194,7 +194,7 @@ def refine(
     )
     parameters = state.safe.unwhiten(problem.whitening)
     calibration = _calibrated(parameters, prepared.sample)
-    information = _informed(parameters, prepared.sample, prepared.surveyed.sum_weight)
+    information = _informed(parameters, prepared.sample, prepared.surveyed)
     training = summarize_training(prepared, cost, state.gap)
     return FitResult(parameters, state, prepared.surveyed.n_missing, report, calibration, information, training)
 
@@ -206,13 +206,13 @@ def _calibrated(parameters: MixtureParameters, sample: RowsInMemory) -> Calibrat
     return calibrate(evaluate(x, parameters, log_prob=True).log_prob, part.weight)
 
 
-def _informed(parameters: MixtureParameters, sample: RowsInMemory, sum_weight: float) -> Information | None:
+def _informed(parameters: MixtureParameters, sample: RowsInMemory, surveyed: Survey) -> Information | None:
     """Return the information of the sample, or of as many of its first rows as tell it, where that is soon done."""
     part = sample.first(rows_affordable(parameters.n_parameters, len(sample)))
-    if not len(part):
+    if not len(part) or surveyed.ranges is None:
         return None
     x = np.ascontiguousarray(part.x, dtype=np.float64)
-    return estimate_information(parameters, x, part.weight, sum_weight)
+    return estimate_information(parameters, x, part.weight, surveyed.sum_weight, surveyed.ranges)
 
 
 def _reopened(state: State, settings: Settings) -> State:

@@ -82,6 +82,9 @@ class Survey:
     sample_size : int
     too_large : tuple of (int, int, float) or None
         Row, feature and value of the first value beyond `LARGEST_VALUE`; its row is not used.
+    ranges : ndarray of shape (2, n_features), or None
+        The lowest and the highest value of each feature among the rows that are used; infinity and minus infinity where
+        there are none. None in checkpoints of before.
     """
 
     n_rows: int
@@ -96,6 +99,7 @@ class Survey:
     by_place: Draw
     sample_size: int
     too_large: tuple[int, int, float] | None = None
+    ranges: Floats | None = None
 
     @property
     def complete(self) -> bool:
@@ -160,7 +164,20 @@ class Survey:
             sum_weight=sum_weight,
             mean=self.mean + share * delta,
             scatter=scatter,
+            ranges=merge_ranges(self.ranges, part.ranges),
         )
+
+
+def find_ranges(x: Floats) -> Floats:
+    """Return the lowest and the highest value of each feature, shape (2, D)."""
+    return np.stack([x.min(axis=0, initial=np.inf), x.max(axis=0, initial=-np.inf)])
+
+
+def merge_ranges(one: Floats | None, other: Floats | None) -> Floats | None:
+    """Return the ranges of two sets of rows together."""
+    if one is None or other is None:
+        return None
+    return np.stack([np.minimum(one[0], other[0]), np.maximum(one[1], other[1])])
 
 
 def _first_too_large(block: Block, present: npt.NDArray[np.bool_]) -> tuple[int, int, float] | None:
@@ -218,6 +235,7 @@ def _survey_block(block: Block, request: SurveyRequest) -> Survey:
         _by_place(index, rows, weight, request),
         request.sample_size,
         too_large,
+        find_ranges(x),
     )
 
 

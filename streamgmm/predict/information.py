@@ -47,6 +47,8 @@ class Information:
         Rows that were fitted: the sum of their weights.
     n_sampled : int
         Rows that it was computed from.
+    ranges : ndarray of shape (2, n_features), float64
+        The lowest and the highest value of each feature among the rows that were fitted.
     """
 
     products: Floats
@@ -54,9 +56,12 @@ class Information:
     mean: Floats
     n_rows: float
     n_sampled: int
+    ranges: Floats
 
 
-def estimate_information(parameters: MixtureParameters, x: Floats, weight: Floats, n_rows: float) -> Information:
+def estimate_information(
+    parameters: MixtureParameters, x: Floats, weight: Floats, n_rows: float, ranges: Floats
+) -> Information:
     """Compute the information of a mixture from rows, or a sample of them.
 
     Parameters
@@ -67,10 +72,12 @@ def estimate_information(parameters: MixtureParameters, x: Floats, weight: Float
         How many rows each stands for, but for a factor that is the same for all.
     n_rows : float
         How many rows they all stand for.
+    ranges : ndarray of shape (2, n_features)
+        The lowest and the highest value of each feature among those.
     """
     sums = sum_scores(FisherScores(parameters), x, weight)
     n = sums.sum_weight
-    return Information(sums.products / n, sums.curvature / n, sums.scores / n, float(n_rows), sums.n_rows)
+    return Information(sums.products / n, sums.curvature / n, sums.scores / n, float(n_rows), sums.n_rows, ranges)
 
 
 def reorder_information(information: Information, parameters: MixtureParameters, order: Integers) -> Information | None:
