@@ -58,4 +58,4 @@ def run(
         given.append("criteria.converged=true")
     found = read_job(job, given)
     named = found if found.name is not None else found.model_copy(update={"name": Path(job).stem})
-    finish_job(named, show_step, as_json=as_json, dry_run=dry_run, quiet=quiet)
+    finish_job(named, show_step, as_json=as_json, dry_run=dry_run, quiet=quiet, file=job)

@@ -78,23 +78,29 @@ def run_step(
 
 
 def finish_job(
-    job: Any, show: Callable[[dict[str, Any]], str], *, as_json: bool, dry_run: bool, quiet: bool = False
+    job: Any,
+    show: Callable[[dict[str, Any]], str],
+    *,
+    as_json: bool,
+    dry_run: bool,
+    quiet: bool = False,
+    file: str | None = None,
 ) -> None:
     """Run a job, print its result, and exit with its code."""
     from streamgmm.cli.errors import exit_with
     from streamgmm.exceptions import StreamGMMError
-    from streamgmm.jobs.log import Log
+    from streamgmm.jobs.log import Log, finite
     from streamgmm.jobs.running import run_job
 
     log = Log(job.reports.log_format == "json", quiet)
     show_progress = not quiet and job.reports.log_format == "text"
     try:
-        result = run_job(job, log, dry_run=dry_run, show_progress=show_progress)
+        result = run_job(job, log, dry_run=dry_run, show_progress=show_progress, file=file)
     except (StreamGMMError, OSError) as error:
         exit_with(error, log)
     if as_json:
         # JSON has no infinity, nor has it NaN.
-        steps = [_finite({k: v for k, v in one.items() if k not in ("text", "report")}) for one in result.steps]
+        steps = [finite({k: v for k, v in one.items() if k not in ("text", "report")}) for one in result.steps]
         found: dict[str, Any] = {"exit_code": int(result.exit_code), "failed": result.failed}
         click.echo(json.dumps({**found, **steps[0]} if len(steps) == 1 else {**found, "steps": steps}, allow_nan=False))
     else:
@@ -113,11 +119,3 @@ def _show_dry(found: dict[str, Any]) -> str:
         return f"{found['step']}: {found['status']}"
     rows = "rows" if found["n_rows"] is None else f"{found['n_rows']} rows"
     return f"{found['step']}: {rows} {found['status']}"
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {name: _finite(one) for name, one in value.items()}
-    if isinstance(value, list):
-        return [_finite(one) for one in value]
-    return None if isinstance(value, float) and not abs(value) < float("inf") else value

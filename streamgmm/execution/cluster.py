@@ -267,7 +267,8 @@ def _explained(error: BaseException, client: Client) -> str:
     if client.status != "running":
         return (
             f"the Dask scheduler is gone and did not come back within the client's time-out ({_text(error)}): start it "
-            "again and call fit again, which goes on from the checkpoint where there is one"
+            "again and make the same call again: a fit goes on from its checkpoint, where there is one, and scores "
+            "that are written from the parts that are complete"
         )
     if isinstance(error, TimeoutError):
         try:

@@ -26,6 +26,7 @@ import numpy.typing as npt
 from streamgmm.execution.blas import one_blas_thread
 from streamgmm.execution.cluster import compute_on, get_active_client, get_workers
 from streamgmm.execution.graph import build_parts, count_parts
+from streamgmm.execution.malloc import limit_arenas
 from streamgmm.execution.tasks import tasks_of
 from streamgmm.execution.threads import count_threads, map_on_threads
 from streamgmm.execution.tree_reduce import LazyParts, TreeReduction, add_up, reduce_tree
@@ -87,6 +88,7 @@ class _OneThread:
     function: BlockFunction
 
     def __call__(self, blocks: Iterable[Block], parameters: Any) -> Any:
+        limit_arenas()
         with one_blas_thread():
             return self.function(blocks, parameters)
 
@@ -162,6 +164,7 @@ def run_pass(
     Runs where `dask.compute` would: on the active `distributed.Client`, else on the scheduler that Dask is configured
     for, else on threads. Rows in this process's memory never leave it, and need no graph.
     """
+    limit_arenas()
     if rows.in_memory:
         return run_here(rows, function, parameters)
     parts = Parts() if parts is None else parts

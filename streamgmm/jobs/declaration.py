@@ -143,7 +143,9 @@ class Criteria(Declared):
     converged: bool = Field(False, description="Every fit has converged; else the job ends with 3.")
     max_missing: Share | None = Field(None, description="Share of rows with missing values, at most.")
     max_outliers: Share | None = Field(None, description="Share of outliers among the rows that are scored, at most.")
-    min_score: float | None = Field(None, description="Mean log-likelihood of the rows that are scored, nats per row.")
+    min_score: Annotated[float, Field(allow_inf_nan=False)] | None = Field(
+        None, description="Mean log-likelihood of the rows of score steps, nats per row, at least."
+    )
 
 
 class Reports(Declared):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import logging
+import math
 import sys
 import warnings
 from collections.abc import Iterator
@@ -50,10 +52,10 @@ class Log:
 
     def _write(self, level: str, event: str, fields: dict[str, Any], text: str) -> None:
         now = datetime.now(UTC).isoformat(timespec="milliseconds")
-        said = {"time": now, "level": level, "event": event, **fields}
+        said = {"time": now, "level": level, "event": event, **finite(fields)}
         if text:
             said["message"] = _in_one_line(text)
-        self._say(json.dumps(said, default=str))
+        self._say(json.dumps(said, default=str, allow_nan=False))
 
     @staticmethod
     def _say(line: str) -> None:
@@ -71,7 +73,42 @@ class Log:
             warnings.simplefilter("ignore")
             warnings.simplefilter("always", UserWarning)
             warnings.showwarning = show
+            with self._hearing_clusters():
+                yield
+
+    @contextmanager
+    def _hearing_clusters(self) -> Iterator[None]:
+        """Say what Dask's clusters log as what it is, where each line has to be an object."""
+        if not self.as_json:
             yield
+            return
+        logger, handler = logging.getLogger("distributed"), _Handler(self)
+        before, propagate = logger.handlers, logger.propagate
+        logger.handlers, logger.propagate = [handler], False
+        try:
+            yield
+        finally:
+            logger.handlers, logger.propagate = before, propagate
+
+
+class _Handler(logging.Handler):
+    """Passes on what is logged with Python's own means."""
+
+    def __init__(self, log: Log) -> None:
+        super().__init__(logging.WARNING)
+        self.log = log
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.log.warning(record.getMessage(), logger=record.name)
+
+
+def finite(value: Any) -> Any:
+    """Return a value with None for numbers that JSON does not have."""
+    if isinstance(value, dict):
+        return {name: finite(one) for name, one in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [finite(one) for one in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _in_one_line(text: str) -> str:

@@ -19,15 +19,15 @@ def places_in_use(job: Job) -> tuple[InUse, ...]:
     return tuple(one for step in job.steps for one in (*_read(job, step), *_written(job, step)))
 
 
-def check_steps_apart(job: Job) -> None:
-    """Refuse a job one of whose steps would write over what another has read or written.
+def check_steps_apart(job: Job, *in_use: InUse) -> None:
+    """Refuse a job one of whose steps would write over what another has read or written, or what else is in use.
 
     Raises
     ------
     InputError
         It names the step, and both places.
     """
-    earlier: list[InUse] = []
+    earlier: list[InUse] = [*in_use]
     for number, step in enumerate(job.steps):
         for written in _written(job, step):
             for place in written.places:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import difflib
 import os
 import re
@@ -105,6 +106,9 @@ def _change(said: dict[str, Any], change: str) -> None:
     try:
         value = tomllib.loads(f"value = {text}")["value"]
     except (tomllib.TOMLDecodeError, RecursionError):
+        value = text
+    if isinstance(value, (datetime.date, datetime.time)):
+        # A text that TOML takes for a day or a time: jobs have none.
         value = text
     at: Any = said
     for place, name in enumerate(names):

@@ -20,9 +20,11 @@ from streamgmm.jobs.places import check_steps_apart, places_in_use
 from streamgmm.jobs.steps import check_step, perform, rehearse
 from streamgmm.sources.where import RowFilter
 from streamgmm.storage.outputs import check_output
-from streamgmm.storage.places import check_apart
+from streamgmm.storage.places import InUse, check_apart, find_places
 from streamgmm.units import parse_memory_limit
 
+#: Bytes that a process of a cluster takes without any rows: its libraries, machine code, buffers.
+_WORKER_BYTES = 2**29
 #: Exit codes, the worst of a job's steps first.
 _WORST = (ExitCode.BAD_DATA, ExitCode.TRY_AGAIN, ExitCode.NOT_CONVERGED, ExitCode.DONE)
 
@@ -53,7 +55,9 @@ class Ended(SystemExit):
     """
 
 
-def run_job(job: Job, log: Log, *, dry_run: bool = False, show_progress: bool = True) -> JobResult:
+def run_job(
+    job: Job, log: Log, *, dry_run: bool = False, show_progress: bool = True, file: str | None = None
+) -> JobResult:
     """Run the steps of a job, one after the other.
 
     Parameters
@@ -64,6 +68,8 @@ def run_job(job: Job, log: Log, *, dry_run: bool = False, show_progress: bool = 
         Whether to check everything, open what is read, and do nothing.
     show_progress : bool, default=True
         Whether fits say how they come along.
+    file : str, optional
+        Where the job was read from: nothing is written there.
 
     Returns
     -------
@@ -80,11 +86,12 @@ def run_job(job: Job, log: Log, *, dry_run: bool = False, show_progress: bool = 
     context = Context(job, log, dry_run, None if limit is None else began + limit, show_progress)
     result = JobResult()
     if job.reports.metrics is not None:
-        check_apart(job.reports.metrics, *places_in_use(job))
+        check_apart(job.reports.metrics, *places_in_use(job), InUse("the job", find_places(file)))
         check_output(job.reports.metrics, overwrite=True, is_folder=False)
     try:
         parse_memory_limit(job.limits.memory)
-        check_steps_apart(job)
+        check_steps_apart(job, InUse("the job", find_places(file)))
+        check_criteria(job)
         for step in job.steps:
             RowFilter.of(job.rows_of(step)["where"])
             check_step(step, context)
@@ -107,6 +114,8 @@ def run_job(job: Job, log: Log, *, dry_run: bool = False, show_progress: bool = 
                 )
                 if found.get("stop_reason") == StopReason.STOPPED.value:
                     # What follows would be done with what is not fitted to its end.
+                    if left := [one.step for one in job.steps[number + 1 :]]:
+                        log.warning(f"not done, as the time was up: {', '.join(left)}")
                     break
         result.failed = list(_failing(job.criteria, result.steps))
         result.exit_code = min((_code_of_step(one, job.criteria) for one in result.steps), key=_WORST.index)
@@ -157,6 +166,26 @@ def _failing(criteria: Criteria, steps: list[dict[str, Any]]) -> Iterator[str]:
             yield f"{found['step']}: mean log-likelihood {score:.6g} nats per row, less than {criteria.min_score:g}"
 
 
+def check_criteria(job: Job) -> None:
+    """Refuse criteria that no step of a job would measure.
+
+    Raises
+    ------
+    InputError
+    """
+    kinds = {step.step for step in job.steps}
+    tells_outliers = any(isinstance(step, PredictStep) and "outlier" in step.write for step in job.steps)
+    for name, asked, measured, how in (
+        ("converged", job.criteria.converged, kinds & {"fit", "select"}, "a fit or a selection"),
+        ("max_missing", job.criteria.max_missing is not None, kinds & {"fit", "select", "predict"},
+         "a fit, a selection or scores that are written (predict)"),
+        ("max_outliers", job.criteria.max_outliers is not None, tells_outliers, 'predict with "outlier" in write'),
+        ("min_score", job.criteria.min_score is not None, kinds & {"score"}, "a score"),
+    ):  # fmt: skip
+        if asked and not measured:
+            raise InputError(f"criteria.{name} can't be checked: no step of the job is {how}, which tells it")
+
+
 def _goes_on_from(job: Job) -> str:
     """Say what a job that is stopped goes on from."""
     fits = [step for step in job.steps if isinstance(step, FitStep)]
@@ -166,6 +195,12 @@ def _goes_on_from(job: Job) -> str:
     if any(isinstance(step, PredictStep) for step in job.steps):
         return "the same command goes on from the parts of outputs that are complete"
     return "there is no --checkpoint to go on from" if fits else "the same command begins again"
+
+
+def _of_process(memory_limit: int | str | None) -> int | str:
+    """Return how much a process may take in all that may use so much for rows."""
+    found = parse_memory_limit(memory_limit)
+    return "auto" if found is None else found + _WORKER_BYTES
 
 
 @contextmanager
@@ -196,7 +231,7 @@ def running_on(scheduler: str, workers: int | None, memory_limit: int | str | No
             LocalCluster(
                 n_workers=workers,
                 threads_per_worker=1,
-                memory_limit=memory_limit or "auto",
+                memory_limit=_of_process(memory_limit),
                 dashboard_address="127.0.0.1:0",
             ) as cluster,
             Client(cluster),

@@ -25,11 +25,13 @@ from streamgmm.predict.scores import check_outlier_options, check_scores
 from streamgmm.predict.write import write_predictions
 from streamgmm.storage.fingerprint import digest
 from streamgmm.storage.outputs import check_output, copy_file, output_exists
-from streamgmm.storage.places import InUse, check_apart, find_places
+from streamgmm.storage.places import InUse, check_apart, find_place, find_places
 from streamgmm.storage.staging import clear_staging, hold_output
 
 #: Under which name a model's metadata say by which step it was made.
 _JOB = "streamgmm.job"
+#: Under which name they say that it was cut short, where the model itself does not.
+_CUT_SHORT = "streamgmm.cut_short"
 #: What a dry run says of a step whose model would be fitted to rows that are not there yet.
 _UNKNOWN = "would follow: a step before fits its model"
 
@@ -112,7 +114,10 @@ def _(step: FitStep, context: Context) -> dict[str, Any]:
         }
     with hold_output(output):
         model.fit(source, sample_weight=weight, **choice)
-        save(model, output, overwrite=True, name=step.name, metadata={_JOB: job})
+        if _is_no_better(model, output, job):
+            context.log.warning(f"the time was up before the fit was better than {output}, which is left as it is")
+        else:
+            save(model, output, overwrite=True, name=step.name, metadata={_JOB: job})
     if model.n_missing_:
         context.log.warning(f"left out {model.n_missing_} rows with missing values", n_missing=model.n_missing_)
     return {"step": "fit", "model": output, **_describe(model)}
@@ -162,7 +167,8 @@ def _(step: SelectStep, context: Context) -> dict[str, Any]:
         )
         if output is not None:
             # One that was cut short has compared what was not fitted to its end: it is not done.
-            save(found.best, output, overwrite=True, metadata=None if context.was_stopped else {_JOB: job})
+            cut_short = {_CUT_SHORT: True} if context.was_stopped else {}
+            save(found.best, output, overwrite=True, metadata={_JOB: job, **cut_short})
     stopped = {"stop_reason": StopReason.STOPPED.value, "converged": False} if context.was_stopped else {}
     return {
         "step": "select",
@@ -249,7 +255,10 @@ def _(step: ScoreStep, context: Context) -> dict[str, Any]:
 def _(step: CompareStep, context: Context) -> None:
     if step.output is not None:
         # The present model may be the output: it then makes room for one that is better.
-        check_apart(step.output, InUse("the rows", find_places(context.source(step))))
+        others = tuple(find_place(path) for path in step.models[1:])
+        check_apart(
+            step.output, InUse("the rows", find_places(context.source(step))), InUse("a model to compare", others)
+        )
         check_output(step.output, overwrite=step.if_exists != "fail", is_folder=False)
 
 
@@ -352,11 +361,27 @@ def _finished(output: str, job: str, if_exists: str) -> dict[str, Any] | None:
             f"{output} exists: choose another name, or allow it to be replaced (overwrite). (It was fitted to other "
             "rows, or with other settings.)"
         )
-    if model.stop_reason_ is StopReason.STOPPED:
+    if _is_cut_short(model):
         # The best of a run whose time was up: it goes on.
         return None
     clear_staging(output)
     return {**_describe(model), "status": "finished already"}
+
+
+def _is_cut_short(model: GaussianMixture) -> bool:
+    return model.stop_reason_ is StopReason.STOPPED or model.metadata_.get(_CUT_SHORT) is True
+
+
+def _is_no_better(model: GaussianMixture, output: str, job: str) -> bool:
+    """Whether a fit that was cut short is not as good as what an earlier one of the same job has left."""
+    if model.stop_reason_ is not StopReason.STOPPED or not output_exists(output, is_folder=False):
+        return False
+    try:
+        before = load(output)
+    except InputError:
+        return False
+    same = before.metadata_.get(_JOB) == job and _is_cut_short(before)
+    return bool(same and before.lower_bound_ >= model.lower_bound_)
 
 
 def _describe(model: GaussianMixture) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -123,7 +123,7 @@ class ScoreOutput(ABC):
         """
 
     @abstractmethod
-    def write(self, part: str, start: int, pieces: Iterable[Piece]) -> None:
+    def write(self, part: str, start: int, pieces: Iterable[Piece], said: Callable[[], Mapping[str, int]]) -> None:
         """Write the results of one part as they come; parts are written at once, by any process.
 
         Parameters
@@ -133,16 +133,25 @@ class ScoreOutput(ABC):
         start : int
             Its first row.
         pieces : iterable of Piece
+        said : callable
+            Returns what there is to say of the part, once all pieces have been taken.
         """
 
-    def complete(self, parts: Sequence[tuple[int, int]]) -> None:  # noqa: B027 (not all outputs need something)
+    @abstractmethod
+    def complete(self, parts: Sequence[tuple[int, int]], said: Mapping[str, int]) -> None:
         """Do what is to be done when all parts are written.
 
         Parameters
         ----------
         parts : sequence of (int, int)
             The first row of each part, and its number of rows, in their order.
+        said : mapping of str to int
+            What there is to say of them all; `find_said` finds it again.
         """
+
+    @abstractmethod
+    def find_said(self) -> dict[str, int]:
+        """Return what an output that is there says of its rows; nothing where it does not."""
 
     #: Whether the number of the rows, and where each part begins, must be known before they are written.
     needs_lengths: ClassVar[bool] = False
@@ -167,6 +176,13 @@ def check_output_place(path: str | os.PathLike[str], *, overwrite: bool) -> None
     """
     _kind_of(os.fspath(path))
     check_output(path, overwrite=overwrite, is_folder=True)
+
+
+def parse_said(said: Any) -> dict[str, int]:
+    """Return what an output says of its rows, from what stands there; nothing where that is something else."""
+    if not isinstance(said, dict) or not all(type(value) is int for value in said.values()):
+        return {}
+    return dict(said)
 
 
 def check_options(path: str, options: Options, keep: Sequence[Hashable] | str) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import uuid
-from collections.abc import Hashable, Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -13,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from streamgmm.exceptions import InputError, OutputError
-from streamgmm.predict.outputs import Options, Piece, ScoreOutput
+from streamgmm.predict.outputs import Options, Piece, ScoreOutput, parse_said
 from streamgmm.sources.kept import DIGITS
 from streamgmm.storage.names import is_url, local_path, naming_output
 from streamgmm.storage.requests import retry
@@ -26,8 +28,12 @@ if TYPE_CHECKING:
 COMPRESSIONS = ("snappy", "zstd", "gzip", "lz4", "brotli", "none")
 #: Under which name a file says by what it was made.
 _JOB = b"streamgmm.job"
+#: Under which name the first file of a part says of how many of its rows what.
+_ROWS = b"streamgmm.rows"
 #: Rows of a row group, and bytes of its decoded columns, at most, where nothing else is asked for.
 _ROW_GROUP_ROWS, _ROW_GROUP_BYTES = 2**20, 32 * 2**20
+#: What folders are named by where a value is missing.
+_NO_VALUE = "__HIVE_DEFAULT_PARTITION__"
 #: Folders of one part, at most: each has a file that is open. (Arrow's own limit is the same.)
 _MOST_FOLDERS = 1024
 #: Bytes that the files of one part that are open may hold together before the largest is written.
@@ -43,6 +49,12 @@ class ParquetOutput(ScoreOutput):
             raise InputError(f"compression must be one of {', '.join(COMPRESSIONS)}; got {options.compression!r}")
         if len(set(options.partition_by)) < len(options.partition_by):
             raise InputError(f"partition_by names a column twice: {', '.join(options.partition_by)}")
+        for name in options.partition_by:
+            if not name or name[0] in "_." or set(name) & set("/=\0"):
+                raise InputError(
+                    f"partition_by: folders can't be named by the column {name!r}: readers pass over names that begin "
+                    "with _ or ., and take = and / for what divides names; leave it out, or rename it"
+                )
         if not isinstance(keep, str):
             _check_kept(options.partition_by, keep)
 
@@ -95,7 +107,7 @@ class ParquetOutput(ScoreOutput):
             with naming_output(self.name):
                 os.makedirs(self.path)
 
-    def write(self, part: str, start: int, pieces: Iterable[Piece]) -> None:
+    def write(self, part: str, start: int, pieces: Iterable[Piece], said: Callable[[], Mapping[str, int]]) -> None:
         import pyarrow as pa
 
         folders = _Folders(self, part)
@@ -103,7 +115,7 @@ class ParquetOutput(ScoreOutput):
             for piece in pieces:
                 for folder, table in self._by_folder(self._table(piece)):
                     folders.add(folder, table)
-            folders.close()
+            folders.close(said())
         except BaseException:
             folders.abandon()
             raise
@@ -164,12 +176,24 @@ class ParquetOutput(ScoreOutput):
         )
         return writer, written, place
 
-    def complete(self, parts: Sequence[tuple[int, int]]) -> None:
+    def complete(self, parts: Sequence[tuple[int, int]], said: Mapping[str, int]) -> None:
         if is_url(self.path):
-            # There, files come one by one: this one says that they are all there, as Spark's does.
+            # There, files come one by one: this one says that they are all there, as Spark's does. Elsewhere it would
+            # be one that polars takes for a part.
             filesystem, place = open_url(f"{self.path}/_SUCCESS")
             with naming_output(self.name):
                 retry(lambda: filesystem.pipe_file(place, b""))
+
+    def find_said(self) -> dict[str, int]:
+        import pyarrow.parquet as pq
+
+        filesystem, place = open_url(self.name) if is_url(self.name) else get_filesystem(local_path(self.name))
+        total: Counter[str] = Counter()
+        for name in sorted(map(str, filesystem.find(place))):
+            if name.endswith(".parquet"):
+                metadata = pq.read_metadata(name, filesystem=filesystem).metadata or {}
+                total.update(parse_said(json.loads(metadata.get(_ROWS, b"{}"))))
+        return dict(total)
 
 
 @dataclass
@@ -225,11 +249,13 @@ class _Folders:
                 file.writer.write_table(table, row_group_size=table.num_rows)
         file.held, file.n_rows, file.n_bytes = [], 0, 0
 
-    def close(self) -> None:
-        """Write what is left, and give the files their names."""
-        for file in self.files.values():
+    def close(self, said: Mapping[str, int]) -> None:
+        """Write what is left, and give the files their names; the first takes what there is to say of the part."""
+        for number, file in enumerate(self.files.values()):
             self._write(file)
             with naming_output(self.output.name):
+                if number == 0:
+                    file.writer.add_key_value_metadata({_ROWS: json.dumps(dict(said), sort_keys=True).encode()})
                 file.writer.close()
                 if file.written != file.place and not is_url(self.output.path):
                     with open(file.written, "rb") as written:
@@ -291,6 +317,11 @@ def _folder_of(values: dict[pa.Field, Any]) -> str:
             text = str(text).lower()
         elif text is not None:
             text = str(text).zfill(int((one.metadata or {}).get(DIGITS, 0)))
+        if text is not None and ("\0" in text or text == _NO_VALUE):
+            raise OutputError(
+                f"partition_by: no folder can be named by the value {text!r} of the column {one.name!r}: it would be "
+                "read as another; leave such rows out, or the column"
+            )
         partitioning = pads.partitioning(pa.schema([(one.name, pa.string())]), flavor="hive")
         expression = pc.field(one.name).is_null() if text is None else pc.field(one.name) == text
         found.append(partitioning.format(expression)[0].strip("/"))

@@ -44,7 +44,8 @@ class Written:
     n_resumed : int
         Parts that an earlier run had completed before it was stopped.
     skipped : bool
-        Whether the output was there already, and nothing was done; the numbers are then zero.
+        Whether the output was there already, and nothing was done. The numbers of rows are those that it says; zero
+        where it is another's (``if_exists="skip"``).
     """
 
     output: str
@@ -135,7 +136,9 @@ def prepare_predictions(
         if job is None or target.find_job() != job:
             raise exists_error(name)
         clear_staging(name)
-        return Written(name, skipped=True)
+        said = target.find_said()
+        n_outliers = said.get("n_outliers") if "outlier" in names else None
+        return Written(name, said.get("n_rows", 0), said.get("n_missing", 0), n_outliers, skipped=True)
     return Prepared(rows, scorer, parameters, target, replaces or in_part)
 
 

@@ -84,7 +84,7 @@ class _Write:
         pieces = (piece for piece in scored() if piece.n_rows)
         begun = next(pieces, None)
         if begun is not None:
-            self.output.write(f"{part:015d}", first.start, chain([begun], pieces))
+            self.output.write(f"{part:015d}", first.start, chain([begun], pieces), lambda: asdict(counts))
         self.staging.mark(part, asdict(counts))
         return _Parts({part: counts})
 
@@ -223,7 +223,9 @@ def write_predictions(
         left = [number for number in tasks if function.name_part(rows.task_start(number)) not in done]
         if left:
             done |= run_pass(rows.some_tasks(left), function, parameters).of_part
-        staged.complete([(start, counts.n_rows) for start, counts in sorted(done.items())])
-    total = sum(done.values(), Counts())
+        if not any(counts.n_rows for counts in done.values()):
+            raise RowsError(f"{rows.description} has no rows")
+        total = sum(done.values(), Counts())
+        staged.complete([(start, counts.n_rows) for start, counts in sorted(done.items())], asdict(total))
     n_outliers = total.n_outliers if "outlier" in scorer.write else None
     return Written(name, total.n_rows, total.n_missing, n_outliers, len(done), len(staging.done))

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Hashable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -13,13 +14,15 @@ import numpy as np
 import numpy.typing as npt
 
 from streamgmm.exceptions import InputError
-from streamgmm.predict.outputs import CHUNK_BYTES, Options, Piece, ScoreOutput
+from streamgmm.predict.outputs import CHUNK_BYTES, Options, Piece, ScoreOutput, parse_said
 from streamgmm.sources.kept import ArraySpec
 from streamgmm.storage.names import is_url, local_path, location, naming_output
 
 COMPRESSIONS = ("zstd", "gzip", "lz4", "none")
 #: Under which name a group says by what it was made.
 _JOB = "streamgmm_job"
+#: Under which name it says of how many rows what.
+_SAID = "streamgmm_rows"
 #: Bytes that a text is taken to have where chunks are chosen.
 _TEXT_BYTES = 32
 
@@ -60,7 +63,7 @@ class ZarrOutput(ScoreOutput):
             specs[self.options.prefix + column.name] = ArraySpec(
                 column.dtype, trailing, dims, {"long_name": column.long_name}
             )
-        return specs
+        return _with_sizes_apart(specs)
 
     def _chunk_rows(self, part_rows: int) -> int:
         """Choose chunks of which parts are multiples, where that can be."""
@@ -100,9 +103,6 @@ class ZarrOutput(ScoreOutput):
                     dimension_names=(rows, *spec.dims),
                     attributes=dict(spec.attributes),
                 )
-            # What xarray looks for first, and without which it warns. Zarr warns that its specification does not have
-            # it yet; readers that don't know it pass over it.
-            zarr.consolidate_metadata(location(self.path), zarr_format=3)
 
     def _name_of_rows(self) -> str:
         results = {self.options.prefix + column.name for column in self.scores.values()}
@@ -122,7 +122,7 @@ class ZarrOutput(ScoreOutput):
             return "auto"
         return None if self.options.compression == "none" else chosen[self.options.compression]()
 
-    def write(self, part: str, start: int, pieces: Iterable[Piece]) -> None:
+    def write(self, part: str, start: int, pieces: Iterable[Piece], said: Callable[[], Mapping[str, int]]) -> None:
         arrays = self._open()
         chunk = self._rows_of_chunk(arrays)
         n_rows = next(iter(arrays.values())).shape[0]
@@ -136,7 +136,13 @@ class ZarrOutput(ScoreOutput):
                     self._lay_aside(at, step)
             at += len(step)
 
-    def complete(self, parts: Sequence[tuple[int, int]]) -> None:
+    def find_said(self) -> dict[str, int]:
+        import zarr
+
+        place = self.name if is_url(self.name) else Path(local_path(self.name))
+        return parse_said(zarr.open_group(place, mode="r").attrs.get(_SAID))
+
+    def complete(self, parts: Sequence[tuple[int, int]], said: Mapping[str, int]) -> None:
         arrays = self._open()
         chunk = self._rows_of_chunk(arrays)
         n_rows = next(iter(arrays.values())).shape[0]
@@ -150,6 +156,17 @@ class ZarrOutput(ScoreOutput):
                 step = _Columns.join([self._fetch(at) for at in starts])
                 for name, array in arrays.items():
                     array[number * chunk : number * chunk + len(step)] = step.values[name]
+        self._say(said)
+
+    def _say(self, said: Mapping[str, int]) -> None:
+        import zarr
+
+        with naming_output(self.name), _quiet():
+            group = zarr.open_group(location(self.path), mode="r+", use_consolidated=False)
+            group.attrs[_SAID] = dict(said)
+            # What xarray looks for first, and without which it warns. Zarr warns that its specification does not have
+            # it yet; readers that don't know it pass over it.
+            zarr.consolidate_metadata(location(self.path), zarr_format=3)
 
     def _open(self) -> dict[str, Any]:
         import zarr
@@ -232,6 +249,22 @@ def _in_steps(parts: Iterable[_Columns], first: int, n_rows: int) -> Iterator[_C
                 held, n_held, wanted = [], 0, n_rows
     if held:
         yield _Columns.join(held)
+
+
+def _with_sizes_apart(specs: dict[str, ArraySpec]) -> dict[str, ArraySpec]:
+    """Rename dimensions of arrays that are kept where another of another size has the name, which xarray refuses."""
+    sizes: dict[str, int] = {}
+    # Those of the results, which come last, have their own names.
+    for spec in reversed(specs.values()):
+        for dim, size in zip(spec.dims, spec.shape, strict=True):
+            sizes.setdefault(dim, size)
+    found = {}
+    for name, spec in specs.items():
+        dims = tuple(
+            dim if sizes[dim] == size else f"{name}_{dim}" for dim, size in zip(spec.dims, spec.shape, strict=True)
+        )
+        found[name] = replace(spec, dims=dims)
+    return found
 
 
 def _row_bytes(spec: ArraySpec) -> int:

@@ -9,8 +9,10 @@ don't count, or that its columns have other names than the table's, the table is
 from __future__ import annotations
 
 import datetime
+import json
+import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
 PREFIXES = ("delta:", "iceberg:")
 #: What is read for a table, and what installs it.
 _LIBRARIES = {"deltalake": "delta", "pyiceberg": "iceberg"}
+#: What the library says where there is no table.
+_IS_NOT_THERE = re.compile(r"version|not a|no files|no such file|not found|does not exist", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -40,34 +44,73 @@ class LakeTable:
     files : FoundFiles
     schema : pyarrow.Schema
         The types of its columns; partition columns among them.
-    field_ids : mapping of str to int, or None
-        By which numbers files know the columns, whatever they call them.
+    numbered : pyarrow.Schema or None
+        The same columns with the numbers by which files know them, and what is in them, whatever they call them.
+    imported_names : mapping of int to tuple of str
+        What files without numbers, which were imported, call the column of a number.
     """
 
     description: str
     version: str
     files: FoundFiles
     schema: pa.Schema
-    field_ids: Mapping[str, int] | None = None
+    numbered: pa.Schema | None = None
+    imported_names: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
 
     def check_names(self, columns: Any, footers: Any) -> None:
         """Raise RowsError where a file knows a column by another name, or another column by its name."""
-        if self.field_ids is None:
+        if self.numbered is None:
             return
         for footer in footers:
-            ids = {one.name: _field_id(one) for one in footer.schema}
-            if all(number is None for number in ids.values()):
-                continue  # as files that were imported: their names are the table's
+            imported = all(_field_id(one) is None for one in footer.schema)
             for name in columns:
-                number = self.field_ids[name]
-                other = next((known for known, its in ids.items() if its == number and known != name), None)
-                if other is not None or ids.get(name, number) != number:
-                    was = f"it was named {other!r}" if other is not None else "another column had that name"
+                of_table = self.numbered.field(name)
+                if imported:
+                    was = self._name_in_import(of_table, footer.schema.names)
+                else:
+                    was = _changed(of_table, list(footer.schema))
+                if was is not None:
                     raise RowsError(
-                        f"column {name!r} of {self.description} has been renamed or replaced: {was} when "
-                        f"{footer.file.url} was written. Rewrite the table's files, or give a table that its own "
-                        "library has read, table.scan().to_arrow()"
+                        f"column {name!r} of {self.description} can't be read by its name from {footer.file.url}: "
+                        f"{was}. Rewrite the table's files, or give a table that its own library has read, "
+                        "table.scan().to_arrow()"
                     )
+
+    def _name_in_import(self, of_table: pa.Field, names: list[str]) -> str | None:
+        """Say what an imported file calls a column, where that is something else."""
+        known = self.imported_names.get(_field_id(of_table) or 0, (of_table.name,))
+        if of_table.name in names and of_table.name not in known:
+            return "another column had that name when the file was imported"
+        other = next((name for name in names if name in known), None)
+        return None if of_table.name in names or other is None else f"it is called {other!r} there, as it was once"
+
+
+def _changed(of_table: pa.Field, in_file: list[pa.Field]) -> str | None:
+    """Say what has become of a column, or of a part of it, since a file was written; None where nothing has."""
+    import pyarrow as pa
+
+    number = _field_id(of_table)
+    by_name = next((one for one in in_file if one.name == of_table.name), None)
+    other = next((one.name for one in in_file if _field_id(one) == number and one.name != of_table.name), None)
+    if other is not None and number is not None:
+        return f"{of_table.name!r} is called {other!r} there (it was renamed, or has a name that files write otherwise)"
+    if by_name is None:
+        return None
+    if _field_id(by_name) not in (None, number):
+        return f"another column was called {of_table.name!r} then"
+    of_table_type, in_file_type = of_table.type, by_name.type
+    if not (pa.types.is_nested(of_table_type) and pa.types.is_nested(in_file_type)):
+        return None
+    parts = [in_file_type.field(place) for place in range(in_file_type.num_fields)]
+    if pa.types.is_struct(of_table_type):
+        wanted = [of_table_type.field(place) for place in range(of_table_type.num_fields)]
+        return next((was for one in wanted if (was := _changed(one, parts)) is not None), None)
+    # Of lists and maps the parts have no names of their own.
+    for place, part in enumerate(parts):
+        one = of_table_type.field(place)
+        if (was := _changed(one, [part.with_name(one.name)])) is not None:
+            return was
+    return None
 
 
 def is_lake(source: Any) -> bool:
@@ -127,7 +170,7 @@ def _open_delta(place: str) -> LakeTable:
         table = deltalake.DeltaTable(where, version=None if version is None else int(version))
     except Exception as error:  # those of the library among them
         said = " ".join(str(error).split())
-        kind = RowsError if "ersion" in said or "not a" in said.lower() or "no files" in said.lower() else ReadError
+        kind = RowsError if _IS_NOT_THERE.search(said) else ReadError
         if "Unknown scheme" in said:
             raise InputError(f"delta:{place} can't be opened: {said[:200]}") from error
         raise kind(f"delta:{place} can't be opened: {said}") from error
@@ -138,7 +181,9 @@ def _read_delta(table: Any) -> LakeTable:
     import pyarrow as pa
 
     configuration = table.metadata().configuration
-    description = f"the Delta table {_path(table.table_uri)} at version {table.version()}"
+    # Delta's are quoted as URIs are; Iceberg's are what they say.
+    root = unquote(_path(table.table_uri))
+    description = f"the Delta table {root} at version {table.version()}"
     mapping = configuration.get("delta.columnMapping.mode", "none")
     if mapping != "none":
         raise RowsError(
@@ -149,7 +194,6 @@ def _read_delta(table: Any) -> LakeTable:
     schema = pa.schema(table.schema().to_arrow())
     actions = pa.table(table.get_add_actions(flatten=True))
     partitions = table.metadata().partition_columns
-    root = _path(table.table_uri)
     filesystem, _ = get_filesystem(root)
     files = []
     for action in actions.select(["path", *(f"partition.{name}" for name in partitions)]).to_pylist():
@@ -226,8 +270,8 @@ def _read_iceberg(table: Any, snapshot: str | None) -> LakeTable:
     description = f"the Iceberg table {name} at snapshot {chosen.snapshot_id}"
     # As the library gives the rows: those of an old snapshot with the columns that the table had then.
     scan = table.scan() if snapshot is None else table.scan(snapshot_id=chosen.snapshot_id)
-    fields = scan.projection().fields
-    schema = pa.schema([one.remove_metadata() for one in scan.projection().as_arrow()])
+    numbered = pa.schema(scan.projection().as_arrow())
+    schema = pa.schema([one.remove_metadata() for one in numbered])
     files = []
     for task in scan.plan_files():
         if task.delete_files:
@@ -242,7 +286,14 @@ def _read_iceberg(table: Any, snapshot: str | None) -> LakeTable:
     filesystem = get_filesystem(files[0].url)[0] if files else None
     version = f"Iceberg table {table.metadata.table_uuid}, snapshot {chosen.snapshot_id}"
     found = _found(files, filesystem, description)
-    return LakeTable(description, version, found, schema, {one.name: one.field_id for one in fields})
+    return LakeTable(description, version, found, schema, numbered, _imported_names(table))
+
+
+def _imported_names(table: Any) -> dict[int, tuple[str, ...]]:
+    """Return what files that the table did not write call its columns, where it says so."""
+    text = table.properties.get("schema.name-mapping.default")
+    entries = json.loads(text) if text else []
+    return {int(one["field-id"]): tuple(one["names"]) for one in entries if "field-id" in one}
 
 
 def _identity_keys(table: Any, file: Any) -> Iterator[tuple[str, Any]]:
@@ -270,10 +321,7 @@ def _found(files: list[StoredFile], filesystem: Any, description: str) -> FoundF
 
 def _path(uri: str) -> str:
     """Return the path of a file: URI, and others as they are."""
-    if not uri.startswith("file:"):
-        return uri
-    path = uri.removeprefix("file:")
-    return unquote("/" + path.lstrip("/")) if "%" in path else "/" + path.lstrip("/")
+    return f"/{uri.removeprefix('file:').lstrip('/')}" if uri.startswith("file:") else uri
 
 
 def _field_id(one: pa.Field) -> int | None:

@@ -41,6 +41,12 @@ _CALENDARS = ("standard", "gregorian", "proleptic_gregorian")
 #: Of each unit, microseconds: in them times are told, all to 290,000 years; what counts nanoseconds is told in these.
 _MICROSECONDS = {"D": 86_400e6, "h": 3600e6, "m": 60e6, "s": 1e6, "ms": 1e3, "us": 1.0}
 
+#: The first day of the Gregorian calendar; before it the calendars that are called standard and gregorian are Julian.
+_GREGORIAN = np.datetime64("1582-10-15")
+_OF_JULIUS = (
+    "has times before 1582-10-15, which its calendar counts as Julius Caesar did: write to a name that ends in .zarr, "
+    "where it is kept as it is stored, or leave it out"
+)
 #: In the unit that times are told in: more than this, and less than what 64 bits hold.
 _FARTHEST = 9.2e18
 
@@ -86,6 +92,8 @@ class StoredArray:
         if times is not None and {"scale_factor", "add_offset"} & set(attributes):
             return cls(name, spec, obstacle=f"{what} holds times that are scaled or shifted")
         try:
+            if times is not None and not _is_told(times[1], attributes):
+                return cls(name, spec, obstacle=f"{what} {_OF_JULIUS.partition(':')[0]}")
             packing = None if times is not None else packing_of(array, what)
             if times is None and (packing is None or not packing.is_whole):
                 return cls(name, spec, packing)
@@ -131,6 +139,8 @@ class StoredArray:
             missing |= stored == np.iinfo(np.int64).min
         told_in, step = _told_in(unit), _MICROSECONDS.get(unit, 1.0)
         counts, first = np.where(missing, 0, stored), np.datetime64(start).astype(f"datetime64[{told_in}]")
+        if counts.dtype.kind == "f":
+            counts = counts.astype(np.float64)
         farthest = float(np.max(np.abs(counts.astype(np.float64)), initial=0.0)) * step + abs(float(first.astype(int)))
         if farthest > _FARTHEST:
             raise RowsError(
@@ -141,7 +151,15 @@ class StoredArray:
             from_start = np.round(counts * step).astype(np.int64)
         else:
             from_start = counts.astype(np.int64) * int(step)
-        return first + from_start.astype(f"timedelta64[{told_in}]"), missing
+        found = first + from_start.astype(f"timedelta64[{told_in}]")
+        if not self.is_proleptic and len(found) and found[~missing].min(initial=first) < _GREGORIAN:
+            raise RowsError(f"keep: the array {self.name!r} {_OF_JULIUS}")
+        return found, missing
+
+    @property
+    def is_proleptic(self) -> bool:
+        """Whether times before 1582 are in the Gregorian calendar too."""
+        return self.spec.attributes.get("calendar") == "proleptic_gregorian"
 
     def arrow_type(self) -> pa.DataType:
         """Return the type that the values have as a column of a table.
@@ -363,6 +381,11 @@ def _times_of(array: zarr.Array[Any]) -> tuple[str, str] | None:
     except ValueError:
         return None
     return unit, start
+
+
+def _is_told(start: str, attributes: Mapping[str, Any]) -> bool:
+    """Whether a start is one that the Gregorian calendar has."""
+    return bool(attributes.get("calendar") == "proleptic_gregorian" or np.datetime64(start) >= _GREGORIAN)
 
 
 def _told_in(unit: str) -> str:

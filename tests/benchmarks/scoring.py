@@ -132,7 +132,7 @@ def measure(kind: str, n_rows: int, repeats: int, folder: str) -> dict[str, list
         path = f"{folder}/written.{kind}"
         output = open_output(path, scorer.columns(N_COMPONENTS), rows.kept, Options())
         output.create(n_blocks * piece.n_rows, piece.n_rows)
-        on_threads(lambda n: output.write(f"{n:09d}", n * piece.n_rows, [piece]))
+        on_threads(lambda n: output.write(f"{n:09d}", n * piece.n_rows, [piece], dict))
         shutil.rmtree(path)
 
     def score() -> None:

@@ -82,8 +82,8 @@ def test_parts_of_any_lengths_fill_whole_chunks(lengths, n_columns, widest):
         for start, n in reversed(list(zip(starts, lengths, strict=True))):
             cuts = sorted({start, *(start + np.arange(0, n, 70)).tolist(), start + n})
             pieces = (Piece({"responsibilities": values[a:b]}, None, b - a) for a, b in pairwise(cuts))
-            output.write(str(start), start, pieces)
-        output.complete(list(zip(starts, lengths, strict=True)))
+            output.write(str(start), start, pieces, dict)
+        output.complete(list(zip(starts, lengths, strict=True)), {})
         found = zarr.open_group(Path(output.path))["proba"][:]
     np.testing.assert_array_equal(found, values)
     assert sorted(written) == list(range(-(-sum(lengths) // chunk)))

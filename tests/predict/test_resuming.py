@@ -57,13 +57,13 @@ class Stop:
         self.original, self.after, self.inside, self.calls = original, after, inside, 0
 
     def __get__(self, output, _):
-        def stopped(part, start, pieces):
+        def stopped(part, start, pieces, said):
             self.calls += 1
             if self.calls == self.after + 1:
                 if self.inside:
-                    self.original(output, part, start, interrupted(pieces))
+                    self.original(output, part, start, interrupted(pieces), said)
                 raise KeyboardInterrupt
-            return self.original(output, part, start, pieces)
+            return self.original(output, part, start, pieces, said)
 
         return stopped
 
@@ -89,7 +89,7 @@ def test_what_is_complete_is_not_computed_again(suffix, inside, model, source, t
     monkeypatch.setattr(
         OUTPUTS[suffix],
         "write",
-        lambda self, part, start, pieces: (written.append(start), original(self, part, start, pieces)),
+        lambda self, *part: (written.append(part[1]), original(self, *part)),
     )
     found = write(model, source, output)
     assert (found.n_parts, found.n_resumed, len(written)) == (n_parts, 3, n_parts - 3)
@@ -128,11 +128,11 @@ def test_bad_data_leave_nothing_and_a_failing_store_what_is_complete(model, sour
     for error, left in ((MissingValuesError("no"), []), (ReadError("no"), [".out.parquet.streamgmm"])):
         calls = []
 
-        def failing(self, part, start, pieces, calls=calls, error=error):
+        def failing(self, part, start, pieces, said, calls=calls, error=error):
             calls.append(start)
             if len(calls) == 3:
                 raise error
-            return original(self, part, start, pieces)
+            return original(self, part, start, pieces, said)
 
         with monkeypatch.context() as patch:
             patch.setattr(ParquetOutput, "write", failing)
