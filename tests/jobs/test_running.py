@@ -250,6 +250,65 @@ def test_texts_are_checked_before_the_first_step(place):
     assert 'job_name="job"' in (place / "m.prom").read_text()
 
 
+def test_criteria_hold_or_fail_the_second_time_too(place):
+    (place / "job.toml").write_text(JOB)
+    failing = ("--set", "criteria.max_outliers=0.0001", "--metrics", "m.prom")
+    for _ in range(2):
+        result = run("run", "job.toml", *failing, code=65)
+        assert "are outliers, more than a share of 0.0001" in result.stderr
+        assert "streamgmm_job_exit_code" in (place / "m.prom").read_text()
+        assert 'streamgmm_step_rows{job_name="job",step="1-predict"} 3000.0' in (place / "m.prom").read_text()
+        assert "last_success" not in (place / "m.prom").read_text()
+    for name, value in (
+        ("max_outliers", "0.5"),
+        ("max_missing", "0.5"),
+        ("min_score", "-100.0"),
+        ("converged", "true"),
+    ):
+        command = ("run", "scores.toml", "--set", f"criteria.{name}={value}")
+        step = '[[steps]]\nstep = "compare"\nmodels = ["m", "m"]\nsource = "x.parquet"\n'
+        (place / "scores.toml").write_text(step)
+        assert f"criteria.{name} can't be checked" in run(*command, code=2).stderr
+
+
+def test_a_candidate_is_not_replaced_by_the_present_model(place):
+    before = content(place)
+    save(load("m"), "candidate")
+    run("compare", "m", "candidate", "--source", "x.parquet", "--output", "candidate", code=2)
+    (place / "candidate").unlink()
+    assert content(place) == before
+
+
+def test_a_job_is_not_replaced_by_what_it_writes(place):
+    (place / "job.toml").write_text(JOB)
+    before = content(place)
+    run("run", "job.toml", "--metrics", "job.toml", code=2)
+    run("run", "job.toml", "--set", "steps.0.model=job.toml", "--set", "steps.0.if_exists=replace", code=2)
+    assert content(place) == before
+
+
+def test_a_selection_whose_time_was_up_is_gone_on_with(place, monkeypatch):
+    from streamgmm.jobs.context import Context
+
+    def up(self):
+        self._last_pass, self.was_stopped = 0.0, True
+        return True
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Context, "time_is_up", up)
+        run(*SELECT, "--max-seconds", 1000, code=75)
+        assert (place / "new").exists()
+        run(*SELECT, "--max-seconds", 1000, code=75)
+    assert "components" in run(*SELECT).stdout
+    assert "nothing was done" in run(*SELECT).stdout
+
+
+def test_texts_that_look_like_days_are_texts(place):
+    (place / "job.toml").write_text(JOB)
+    run("run", "job.toml", "--set", "name=2026-01-01", "--metrics", "m.prom")
+    assert 'job_name="2026-01-01"' in (place / "m.prom").read_text()
+
+
 def test_metrics_write_over_nothing_that_is_in_use(place):
     before = content(place)
     for metrics in ("x.parquet", "m", "o.parquet"):
@@ -291,6 +350,21 @@ def test_killed_at_any_moment_the_same_command_ends_with_the_same_bytes(kind, ho
     if kind == "run":
         assert list(content(place / "out.parquet").values()) == list(content(place / "whole.parquet").values())
     assert not [path for path in place.iterdir() if path.name.startswith(".")]
+
+
+def test_objects_of_the_log_have_no_number_that_json_does_not_have(capsys):
+    Log(as_json=True).info("pass", lower_bound=float("-inf"), more={"gap": [float("nan"), 1.0]})
+    found = json.loads(capsys.readouterr().err, parse_constant=pytest.fail)
+    assert (found["lower_bound"], found["more"]) == (None, {"gap": [None, 1.0]})
+
+
+def test_what_clusters_log_is_an_object_too(capsys):
+    import logging
+
+    with Log(as_json=True).hearing_warnings():
+        logging.getLogger("distributed.worker.memory").warning("Worker is at %d%% memory usage", 80)
+    found = json.loads(capsys.readouterr().err)
+    assert (found["message"], found["logger"]) == ("Worker is at 80% memory usage", "distributed.worker.memory")
 
 
 def test_control_characters_are_shown_and_not_obeyed(capsys):

@@ -206,7 +206,19 @@ def test_times_that_no_type_holds_are_named(x, tmp_path):
     scaled = {"units": "days since 2000-01-01", "scale_factor": 0.1}
     group.create_array("scaled", data=np.arange(len(x)), attributes=scaled)
     model = GaussianMixture(2, random_state=0, init_params="kmeans").fit(x)
-    for name, match in (("t", "290,000 years"), ("ns", "dates"), ("scaled", "scaled or shifted")):
+    for name, units, calendar, values in (
+        ("julian", "days since 0001-01-01", "standard", 730_000),
+        ("before", "days since 1600-01-01", None, -10_000),
+    ):
+        attributes = {"units": units, **({} if calendar is None else {"calendar": calendar})}
+        group.create_array(name, data=np.full(len(x), values), attributes=attributes)
+    for name, match in (
+        ("t", "290,000 years"),
+        ("ns", "dates"),
+        ("scaled", "scaled or shifted"),
+        ("julian", "before 1582-10-15"),
+        ("before", "before 1582-10-15"),
+    ):
         with pytest.raises(RowsError, match=match):
             write_predictions(model, f"{tmp_path}/in.zarr/x", tmp_path / "o.parquet", keep=[name])
         write_predictions(model, f"{tmp_path}/in.zarr/x", tmp_path / "o.zarr", keep=[name], overwrite=True)
@@ -228,3 +240,26 @@ def test_folders_that_were_named_with_zeros_are_again(model, table, x, tmp_path)
     assert flat.schema.field("month").type == pa.int32()
     assert not flat.schema.field("month").metadata
     assert set(flat["month"].to_pylist()) == {9, 10, 11, 12}
+
+
+def test_times_of_single_precision_are_told_as_xarray_tells_them(x, tmp_path):
+    days = (9000.3 + 0.37 * np.arange(len(x))).astype(np.float32)
+    group = zarr.open_group(tmp_path / "in.zarr", mode="w")
+    group.create_array("x", data=x, dimension_names=("t", "feature"))
+    group.create_array("days", data=days, dimension_names=("t",), attributes={"units": "days since 2000-01-01"})
+    model = GaussianMixture(2, random_state=0, init_params="kmeans").fit(x)
+    write_predictions(model, f"{tmp_path}/in.zarr/x", tmp_path / "o.parquet", keep=["days"])
+    with xr.open_zarr(tmp_path / "in.zarr", consolidated=False) as read_by_xarray:
+        difference = read(tmp_path / "o.parquet")["days"].to_numpy() - read_by_xarray.days.values
+    assert np.abs(difference).max() <= np.timedelta64(1, "us")
+
+
+def test_a_dimension_that_has_another_size_among_the_results_is_renamed(x, tmp_path):
+    group = zarr.open_group(tmp_path / "in.zarr", mode="w")
+    group.create_array("x", data=x, dimension_names=("obs", "feature"))
+    group.create_array("v", data=np.ones((len(x), 5)), dimension_names=("obs", "component"))
+    model = GaussianMixture(2, random_state=0, init_params="kmeans").fit(x)
+    output = tmp_path / "o.zarr"
+    write_predictions(model, f"{tmp_path}/in.zarr/x", output, keep=["v"], write=["responsibilities"])
+    with xr.open_zarr(output) as found:
+        assert dict(found.sizes) == {"obs": len(x), "component": 2, "v_component": 5}

@@ -5,10 +5,12 @@ import os
 from itertools import pairwise
 
 import dask
+import dask.array as da
 import duckdb
 import numpy as np
 import pandas as pd
 import polars as pl
+import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as pads
 import pyarrow.parquet as pq
@@ -18,7 +20,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from streamgmm import GaussianMixture, write_predictions
-from streamgmm.exceptions import OutputError, OutputExistsError
+from streamgmm.exceptions import InputError, OutputError, OutputExistsError, RowsError
 from streamgmm.predict import zarr_output
 from streamgmm.predict.scores import SCORES, Scorer
 from streamgmm.storage import staging
@@ -206,3 +208,36 @@ def test_folders_by_the_values_of_columns(model, table, x, tmp_path):
     one = pads.dataset(sorted(str(f) for f in (tmp_path / "o.parquet/day=2026-01-01/kind=u").iterdir())).to_table()
     wanted = table.filter((pc.field("day") == datetime.date(2026, 1, 1)) & (pc.field("kind") == "u"))
     assert one["id"].equals(wanted["id"])
+
+
+def test_folders_that_would_be_read_as_others_are_refused(model, table, tmp_path):
+    """Whatever a name or a value begins with, or has in it."""
+    output = tmp_path / "o.parquet"
+    for name in ("a/b", "a=b", "_k", ".x", ""):
+        with pytest.raises(InputError, match="folders can't be named by the column"):
+            write_predictions(model, table.append_column(name, table["kind"]), output, keep=[name], partition_by=[name])
+    for value in ("a\0b", "__HIVE_DEFAULT_PARTITION__"):
+        odd = table.append_column("odd", pa.array([value, *["fine"] * (table.num_rows - 1)]))
+        with pytest.raises(OutputError, match="no folder can be named by the value"):
+            write_predictions(model, odd, output, keep=["odd"], partition_by=["odd"])
+    assert not list(tmp_path.iterdir())
+
+
+def test_no_rows_are_an_error_and_leave_nothing(model, x, tmp_path):
+    array = da.from_array(x, chunks=(500, 3))
+    model = GaussianMixture(2, random_state=0, init_params="kmeans").fit(x)
+    for suffix in (".parquet", ".zarr"):
+        with pytest.raises(RowsError, match="has no rows"):
+            write_predictions(model, array[array[:, 0] > 1e9], tmp_path / f"o{suffix}")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("suffix", [".parquet", ".zarr"])
+def test_what_is_finished_says_again_of_how_many_rows(suffix, model, table, tmp_path):
+    pq.write_table(table, tmp_path / "in.parquet", row_group_size=400)
+    options = {"write": ["label", "outlier"], "outlier_threshold": -6.0, "keep": ["id"]}
+    first = write_predictions(model, str(tmp_path / "in.parquet"), tmp_path / f"o{suffix}", **options)
+    again = write_predictions(model, str(tmp_path / "in.parquet"), tmp_path / f"o{suffix}", **options)
+    assert again.skipped
+    assert (again.n_rows, again.n_missing, again.n_outliers) == (first.n_rows, first.n_missing, first.n_outliers)
+    assert first.n_outliers > 0

@@ -18,7 +18,7 @@ from pyiceberg.utils.config import Config
 
 from streamgmm import GaussianMixture, load, save, write_predictions
 from streamgmm.cli.main import main
-from streamgmm.exceptions import CheckpointError, InputError, RowsError
+from streamgmm.exceptions import CheckpointError, InputError, ReadError, RowsError
 from streamgmm.sources.open import open_rows
 
 pytestmark = pytest.mark.filterwarnings("ignore:Delete operation did not match", "ignore::DeprecationWarning:pyiceberg")
@@ -290,6 +290,64 @@ def test_columns_that_were_renamed_or_replaced_are_refused(catalog):
         update.add_column("y", DoubleType())
     with pytest.raises(RowsError, match=r"'y' .* another column was called 'y' then"):
         open_rows("iceberg:mine.ns.t", columns=["y"])
+
+
+def test_parts_of_columns_that_were_renamed_or_replaced_are_refused(catalog, tmp_path):
+    """The library gives each part by its number; by their names two parts that were swapped would be confused."""
+    inside = pa.array([{"a": i, "b": -i} for i in range(20)])
+    rows = rows_of(20).select(["id", "x"]).append_column("pair", inside)
+    table = catalog.create_table("ns.s", schema=rows.schema)
+    table.append(rows)
+    model = GaussianMixture(1, random_state=0).fit("iceberg:mine.ns.s", columns=["x"])
+    write_predictions(model, "iceberg:mine.ns.s", tmp_path / "o.parquet", keep=["pair"])
+    assert pq.read_table(tmp_path / "o.parquet")["pair"].to_pylist() == inside.to_pylist()
+    for before, after in (("a", "tmp"), ("b", "a"), ("tmp", "b")):
+        with table.update_schema() as update:
+            update.rename_column(("pair", before), after)
+    assert table.scan().to_arrow()["pair"].to_pylist()[3] == {"b": 3, "a": -3}
+    with pytest.raises(RowsError, match=r"column 'pair' .* 'b' is called 'a' there"):
+        write_predictions(model, "iceberg:mine.ns.s", tmp_path / "p.parquet", keep=["pair"])
+    with table.update_schema(allow_incompatible_changes=True) as update:
+        update.delete_column(("pair", "a"))
+    with table.update_schema() as update:
+        from pyiceberg.types import LongType
+
+        update.add_column(("pair", "a"), LongType())
+    with pytest.raises(RowsError, match="column 'pair'"):
+        write_predictions(model, "iceberg:mine.ns.s", tmp_path / "p.parquet", keep=["pair"])
+
+
+def test_imported_files_have_the_names_that_the_table_knows(catalog, tmp_path):
+    """They have no numbers: what they call a column that was renamed only the table's mapping tells."""
+    pq.write_table(rows_of(30).select(["id", "x", "y"]), tmp_path / "f.parquet")
+    table = catalog.create_table("ns.i", schema=rows_of(1).select(["id", "x", "y"]).schema)
+    table.add_files([f"file://{tmp_path}/f.parquet"])
+    assert len(read("iceberg:mine.ns.i", ["x", "y"])) == 30
+    with table.update_schema() as update:
+        update.rename_column("x", "width")
+    assert table.scan().to_arrow()["width"].null_count == 0
+    with pytest.raises(RowsError, match=r"column 'width' .* it is called 'x' there, as it was once"):
+        open_rows("iceberg:mine.ns.i", columns=["width"])
+    assert len(read("iceberg:mine.ns.i", ["id", "y"])) == 30
+
+
+def test_places_with_percent_signs(catalog):
+    from pyiceberg.transforms import IdentityTransform as Identity
+
+    rows = pa.table({"x": np.arange(40.0), "s": pa.array([("k=v", "a/b", "50%", "ü ö")[i % 4] for i in range(40)])})
+    table = catalog.create_table("ns.q", schema=rows.schema)
+    with table.update_spec() as update:
+        update.add_field("s", Identity(), "part_s")
+    table.append(rows)
+    assert any("%" in task.file.file_path for task in table.scan().plan_files())
+    assert as_tuples(read("iceberg:mine.ns.q", ["x"])) == as_tuples(np.arange(40.0)[:, None])
+    assert read("iceberg:mine.ns.q", ["x"], where="s = '50%'")[:, 0].tolist() == list(range(2, 40, 4))
+
+
+def test_a_table_that_is_not_there_is_no_failure_of_the_store(tmp_path):
+    with pytest.raises(RowsError, match="does not exist") as caught:
+        open_rows(f"delta:{tmp_path}/none")
+    assert not isinstance(caught.value, ReadError)
 
 
 def test_files_whose_rows_do_not_all_count_are_refused(catalog, monkeypatch):
