@@ -90,7 +90,7 @@ def _lacking(job: Job) -> list[str]:
     found = []
     for number, step in enumerate(job.steps):
         place = f"steps.{number} ({step.step})"
-        if job.rows_of(step)["source"] is None:
+        if not job.rows_of(step)["source"]:
             found.append(f"{place} has no source, nor has the job")
         needs_model = step.step in ("fit", "predict", "score")
         if needs_model and job.model_of(step) is None:

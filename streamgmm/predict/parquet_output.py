@@ -108,8 +108,6 @@ class ParquetOutput(ScoreOutput):
                 os.makedirs(self.path)
 
     def write(self, part: str, start: int, pieces: Iterable[Piece], said: Callable[[], Mapping[str, int]]) -> None:
-        import pyarrow as pa
-
         folders = _Folders(self, part)
         try:
             for piece in pieces:
@@ -119,8 +117,6 @@ class ParquetOutput(ScoreOutput):
         except BaseException:
             folders.abandon()
             raise
-        # Arrow keeps what was freed for what comes; from part to part that adds up.
-        pa.default_memory_pool().release_unused()
 
     def _table(self, piece: Piece) -> pa.Table:
         import pyarrow as pa
@@ -247,7 +243,10 @@ class _Folders:
             table = pa.concat_tables(file.held)
             with naming_output(self.output.name):
                 file.writer.write_table(table, row_group_size=table.num_rows)
+            del table
         file.held, file.n_rows, file.n_bytes = [], 0, 0
+        # Arrow keeps what was freed for what comes; from row group to row group that adds up.
+        pa.default_memory_pool().release_unused()
 
     def close(self, said: Mapping[str, int]) -> None:
         """Write what is left, and give the files their names; the first takes what there is to say of the part."""
