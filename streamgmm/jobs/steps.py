@@ -13,25 +13,21 @@ from streamgmm.em.state import State
 from streamgmm.estimators.gaussian_mixture import GaussianMixture
 from streamgmm.estimators.saving import load, save
 from streamgmm.estimators.search import search
-from streamgmm.exceptions import InputError, OutputExistsError
+from streamgmm.exceptions import InputError
 from streamgmm.fitting.parameters import PARAMETERS
 from streamgmm.jobs.context import Context
 from streamgmm.jobs.declaration import CompareStep, FitStep, PredictStep, Rows, ScoreStep, SelectStep
+from streamgmm.jobs.models import CUT_SHORT, JOB, describe_model, find_finished, fingerprint_job, is_no_better
 from streamgmm.jobs.promises import stand_in
 from streamgmm.jobs.sizes import read_sizes
 from streamgmm.predict.outputs import Options, check_options, check_output_place
 from streamgmm.predict.prepare import Written, prepare_predictions
 from streamgmm.predict.scores import check_outlier_options, check_scores
 from streamgmm.predict.write import write_predictions
-from streamgmm.storage.fingerprint import digest
 from streamgmm.storage.outputs import check_output, copy_file, output_exists
 from streamgmm.storage.places import InUse, check_apart, find_place, find_places
-from streamgmm.storage.staging import clear_staging, hold_output
+from streamgmm.storage.staging import hold_output
 
-#: Under which name a model's metadata say by which step it was made.
-_JOB = "streamgmm.job"
-#: Under which name they say that it was cut short, where the model itself does not.
-_CUT_SHORT = "streamgmm.cut_short"
 #: What a dry run says of a step whose model would be fitted to rows that are not there yet.
 _UNKNOWN = "would follow: a step before fits its model"
 
@@ -97,8 +93,8 @@ def _(step: FitStep, context: Context) -> dict[str, Any]:
     source, weight, choice = context.source(step), context.weight(step), context.choice(step)
     rows = model._open_to_fit(source, weight, **choice)
     settings = {name: given[name] for name in sorted(given) if PARAMETERS[name].saved}
-    job = _fingerprint("fit", step.components, settings, rows.fingerprint())
-    done = _finished(output, job, step.if_exists)
+    job = fingerprint_job("fit", step.components, settings, rows.fingerprint())
+    done = find_finished(output, job, step.if_exists)
     if done is not None:
         return {"step": "fit", "model": output, **done}
     if context.dry_run:
@@ -114,13 +110,13 @@ def _(step: FitStep, context: Context) -> dict[str, Any]:
         }
     with hold_output(output):
         model.fit(source, sample_weight=weight, **choice)
-        if _is_no_better(model, output, job):
+        if is_no_better(model, output, job):
             context.log.warning(f"the time was up before the fit was better than {output}, which is left as it is")
         else:
-            save(model, output, overwrite=True, name=step.name, metadata={_JOB: job})
+            save(model, output, overwrite=True, name=step.name, metadata={JOB: job})
     if model.n_missing_:
         context.log.warning(f"left out {model.n_missing_} rows with missing values", n_missing=model.n_missing_)
-    return {"step": "fit", "model": output, **_describe(model)}
+    return {"step": "fit", "model": output, **describe_model(model)}
 
 
 @check_step.register
@@ -143,9 +139,9 @@ def _(step: SelectStep, context: Context) -> dict[str, Any]:
     opener = GaussianMixture(sizes[0], **parameters)
     rows = opener._open_to_fit(source, weight, **choice)
     said = {name: parameters[name] for name in sorted(parameters) if name != "memory_limit"}
-    job = _fingerprint("select", [sizes, families, step.criterion, step.held_out], said, rows.fingerprint())
+    job = fingerprint_job("select", [sizes, families, step.criterion, step.held_out], said, rows.fingerprint())
     if output is not None:
-        done = _finished(output, job, step.if_exists)
+        done = find_finished(output, job, step.if_exists)
         if done is not None:
             return {"step": "select", "model": output, **done}
     if context.dry_run:
@@ -167,13 +163,13 @@ def _(step: SelectStep, context: Context) -> dict[str, Any]:
         )
         if output is not None:
             # One that was cut short has compared what was not fitted to its end: it is not done.
-            cut_short = {_CUT_SHORT: True} if context.was_stopped else {}
-            save(found.best, output, overwrite=True, metadata={_JOB: job, **cut_short})
+            cut_short = {CUT_SHORT: True} if context.was_stopped else {}
+            save(found.best, output, overwrite=True, metadata={JOB: job, **cut_short})
     stopped = {"stop_reason": StopReason.STOPPED.value, "converged": False} if context.was_stopped else {}
     return {
         "step": "select",
         "model": output,
-        **_describe(found.best),
+        **describe_model(found.best),
         **stopped,
         "criterion": step.criterion,
         "best": found.best_index,
@@ -338,67 +334,3 @@ def _following(context: Context) -> Callable[[State], bool]:
         return context.time_is_up()
 
     return after_pass
-
-
-def _fingerprint(*said: Any) -> str:
-    return digest([repr(one) for one in said])
-
-
-def _finished(output: str, job: str, if_exists: str) -> dict[str, Any] | None:
-    """Return what there is to say where nothing is to be done; refuse to replace another model unasked."""
-    if not output_exists(output, is_folder=False) or if_exists == "replace":
-        return None
-    if if_exists == "skip":
-        return {"status": "there already"}
-    try:
-        model = load(output)
-    except InputError:
-        raise OutputExistsError(
-            f"{output} exists, and is no model: choose another name, or allow it to be replaced (overwrite)"
-        ) from None
-    if model.metadata_.get(_JOB) != job:
-        raise OutputExistsError(
-            f"{output} exists: choose another name, or allow it to be replaced (overwrite). (It was fitted to other "
-            "rows, or with other settings.)"
-        )
-    if _is_cut_short(model):
-        # The best of a run whose time was up: it goes on.
-        return None
-    clear_staging(output)
-    return {**_describe(model), "status": "finished already"}
-
-
-def _is_cut_short(model: GaussianMixture) -> bool:
-    return model.stop_reason_ is StopReason.STOPPED or model.metadata_.get(_CUT_SHORT) is True
-
-
-def _is_no_better(model: GaussianMixture, output: str, job: str) -> bool:
-    """Whether a fit that was cut short is not as good as what an earlier one of the same job has left."""
-    if model.stop_reason_ is not StopReason.STOPPED or not output_exists(output, is_folder=False):
-        return False
-    try:
-        before = load(output)
-    except InputError:
-        return False
-    same = before.metadata_.get(_JOB) == job and _is_cut_short(before)
-    return bool(same and before.lower_bound_ >= model.lower_bound_)
-
-
-def _describe(model: GaussianMixture) -> dict[str, Any]:
-    training = model.training_summary_
-    report = getattr(model, "fit_report_", None)
-    return {
-        "status": "done",
-        "n_components": len(model.weights_),
-        "n_features": model.n_features_in_,
-        "lower_bound": float(model.lower_bound_),
-        "gap": None if training is None else training.gap,
-        "n_iter": model.n_iter_,
-        "n_passes": None if training is None else training.n_passes,
-        "n_rows": None if training is None else training.n_rows,
-        "n_missing": model.n_missing_,
-        "n_bytes": None if report is None else report.n_bytes,
-        "converged": bool(model.converged_),
-        "stop_reason": model.stop_reason_.value,
-        "report": None if report is None else str(report),
-    }

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import re
 import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from streamgmm.sources.zarr_packing import (
     missing_numbers,
     packing_of,
 )
+from streamgmm.sources.zarr_times import OF_JULIUS, TimeCoding, absent_times
 from streamgmm.storage.fingerprint import describe_files, digest, digest_of_files
 from streamgmm.storage.names import location
 from streamgmm.storage.requests import ReadPolicy
@@ -31,24 +31,6 @@ from streamgmm.storage.zarr_places import Place, PlacedArray
 if TYPE_CHECKING:
     import pyarrow as pa
     import zarr
-
-#: Units of time of the CF conventions whose length is always the same, in NumPy's words.
-_UNITS = {"day": "D", "hour": "h", "hr": "h", "minute": "m", "min": "m", "second": "s", "sec": "s"} | {
-    "millisecond": "ms", "msec": "ms", "microsecond": "us", "nanosecond": "ns", "d": "D", "h": "h", "s": "s",
-}  # fmt: skip
-_SINCE = re.compile(r"(?P<unit>[A-Za-z]+?)s? since (?P<start>\d{4}-\d{1,2}-\d{1,2}(?:[ T][\d:.]+)?)\s*(?:Z|UTC)?")
-_CALENDARS = ("standard", "gregorian", "proleptic_gregorian")
-#: Of each unit, microseconds: in them times are told, all to 290,000 years; what counts nanoseconds is told in these.
-_MICROSECONDS = {"D": 86_400e6, "h": 3600e6, "m": 60e6, "s": 1e6, "ms": 1e3, "us": 1.0}
-
-#: The first day of the Gregorian calendar; before it the calendars that are called standard and gregorian are Julian.
-_GREGORIAN = np.datetime64("1582-10-15")
-_OF_JULIUS = (
-    "has times before 1582-10-15, which its calendar counts as Julius Caesar did: write to a name that ends in .zarr, "
-    "where it is kept as it is stored, or leave it out"
-)
-#: In the unit that times are told in: more than this, and less than what 64 bits hold.
-_FARTHEST = 9.2e18
 
 
 @dataclass(frozen=True)
@@ -61,7 +43,7 @@ class StoredArray:
         As it is stored.
     packing : Packing, or None
         How its numbers are unpacked.
-    times : tuple of (unit, start), or None
+    times : TimeCoding or None
         What its numbers count, where they are times.
     missing : tuple of number
         What stands for a missing value, where the values are times or whole numbers.
@@ -72,7 +54,7 @@ class StoredArray:
     name: str
     spec: ArraySpec
     packing: Packing | None = None
-    times: tuple[str, str] | None = None
+    times: TimeCoding | None = None
     missing: tuple[Any, ...] = ()
     obstacle: str = ""
 
@@ -88,12 +70,12 @@ class StoredArray:
         spec = ArraySpec(dtype, array.shape[1:], tuple(dims[1:]), attributes, array.fill_value)
         if dtype.kind not in "iuf":
             return cls(name, spec)
-        times = _times_of(array)
+        times = TimeCoding.of(array)
         if times is not None and {"scale_factor", "add_offset"} & set(attributes):
             return cls(name, spec, obstacle=f"{what} holds times that are scaled or shifted")
         try:
-            if times is not None and not _is_told(times[1], attributes):
-                return cls(name, spec, obstacle=f"{what} {_OF_JULIUS.partition(':')[0]}")
+            if times is not None and not times.is_told:
+                return cls(name, spec, obstacle=f"{what} {OF_JULIUS}")
             packing = None if times is not None else packing_of(array, what)
             if times is None and (packing is None or not packing.is_whole):
                 return cls(name, spec, packing)
@@ -111,8 +93,8 @@ class StoredArray:
 
         stored = stored.reshape(-1)
         if self.times is not None:
-            values, missing = self._points_in_time(stored, *self.times)
-            return pa.array(values, type=arrow_type, mask=missing)
+            missing = self._stands_for_missing(stored) | absent_times(stored)
+            return pa.array(self.times.decode(stored, missing, self.name), type=arrow_type, mask=missing)
         if self.packing is not None and self.packing.is_whole:
             whole = self.packing.reread(stored)
             return pa.array(whole, type=arrow_type, mask=self._stands_for_missing(whole))
@@ -127,39 +109,6 @@ class StoredArray:
             if limits is None or (one == int(one) and limits.min <= one <= limits.max):
                 found |= stored == stored.dtype.type(one)
         return found
-
-    def _points_in_time(
-        self, stored: npt.NDArray[Any], unit: str, start: str
-    ) -> tuple[npt.NDArray[np.datetime64], npt.NDArray[np.bool_]]:
-        missing = self._stands_for_missing(stored)
-        if stored.dtype.kind == "f":
-            missing |= ~np.isfinite(stored)
-        if stored.dtype == np.int64:
-            # What xarray writes for a time that is missing, and says nothing of.
-            missing |= stored == np.iinfo(np.int64).min
-        told_in, step = _told_in(unit), _MICROSECONDS.get(unit, 1.0)
-        counts, first = np.where(missing, 0, stored), np.datetime64(start).astype(f"datetime64[{told_in}]")
-        if counts.dtype.kind == "f":
-            counts = counts.astype(np.float64)
-        farthest = float(np.max(np.abs(counts.astype(np.float64)), initial=0.0)) * step + abs(float(first.astype(int)))
-        if farthest > _FARTHEST:
-            raise RowsError(
-                f"keep: the array {self.name!r} has times more than 290,000 years (of nanoseconds, 290 years) away: "
-                "write to a name that ends in .zarr, where it is kept as it is stored, or leave it out"
-            )
-        if counts.dtype.kind == "f":
-            from_start = np.round(counts * step).astype(np.int64)
-        else:
-            from_start = counts.astype(np.int64) * int(step)
-        found = first + from_start.astype(f"timedelta64[{told_in}]")
-        if not self.is_proleptic and len(found) and found[~missing].min(initial=first) < _GREGORIAN:
-            raise RowsError(f"keep: the array {self.name!r} {_OF_JULIUS}")
-        return found, missing
-
-    @property
-    def is_proleptic(self) -> bool:
-        """Whether times before 1582 are in the Gregorian calendar too."""
-        return self.spec.attributes.get("calendar") == "proleptic_gregorian"
 
     def arrow_type(self) -> pa.DataType:
         """Return the type that the values have as a column of a table.
@@ -180,7 +129,7 @@ class StoredArray:
             # Whole numbers stay whole: unlike an array, a column can lack some.
             dtype = self.packing.integer if self.packing.is_whole else self.packing.dtype
         if self.times is not None:
-            dtype = np.dtype(f"datetime64[{_told_in(self.times[0])}]")
+            dtype = np.dtype(f"datetime64[{self.times.told_in}]")
         if dtype.kind in "TUO":
             one = pa.string()
         else:
@@ -360,51 +309,7 @@ def _read(array: zarr.Array[Any], start: int, stop: int) -> npt.NDArray[Any]:
     return np.asarray(array[start:stop])
 
 
-def _times_of(array: zarr.Array[Any]) -> tuple[str, str] | None:
-    """Return the unit and the start of an array of times; None where it is none that can be told here."""
-    units, calendar = array.attrs.get("units"), array.attrs.get("calendar", "standard")
-    if not isinstance(units, str) or " since " not in units or np.dtype(array.dtype).kind not in "iuf":
-        return None
-    found = _SINCE.fullmatch(units.strip())
-    if found is None or calendar not in _CALENDARS or found["unit"].lower() not in _UNITS:
-        return None
-    unit = _UNITS[found["unit"].lower()]
-    finer = len(found["start"].partition(".")[2]) > 6
-    if (unit == "ns" and np.dtype(array.dtype).kind == "f") or (unit != "ns" and finer):
-        # Finer than what they would become.
-        return None
-    if unit == "ns" and not 1678 <= int(found["start"][:4]) < 2262:
-        # Before or after what nanoseconds can tell.
-        return None
-    try:
-        start = str(np.datetime64(_iso(found["start"])).astype(f"datetime64[{_told_in(unit)}]"))
-    except ValueError:
-        return None
-    return unit, start
-
-
-def _is_told(start: str, attributes: Mapping[str, Any]) -> bool:
-    """Whether a start is one that the Gregorian calendar has."""
-    return bool(attributes.get("calendar") == "proleptic_gregorian" or np.datetime64(start) >= _GREGORIAN)
-
-
-def _told_in(unit: str) -> str:
-    """Return the unit that times are told in whose numbers count a unit."""
-    return "ns" if unit == "ns" else "us"
-
-
 def _encoded(fill: Any) -> Any:
     """Return a missing value as an attribute of format 3: of a float xarray writes the bytes."""
     value = np.asarray(fill)[()]
     return int(value) if value.dtype.kind in "iu" else base64.b64encode(struct.pack("<d", float(value))).decode()
-
-
-def _iso(text: str) -> str:
-    """Write a point in time with two digits each."""
-    date, _, clock = text.replace("T", " ").partition(" ")
-    year, month, day = date.split("-")
-    parts = [*clock.split(":"), "0", "0"][:3] if clock else ["0", "0", "0"]
-    seconds, _, fraction = parts[2].partition(".")
-    return (
-        f"{year}-{int(month):02}-{int(day):02}T{int(parts[0]):02}:{int(parts[1]):02}:{int(seconds):02}.{fraction or 0}"
-    )
