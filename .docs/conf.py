@@ -70,7 +70,8 @@ numpydoc_validation_checks = {
 }
 # What values are made of stands under their attributes: nobody calls their constructors.
 numpydoc_validation_exclude = {
-    r"\.(Calibration|Estimate|FitReport|MergeTree|Plan|SearchResult|State|StopReason|TrainingSummary)$"
+    r"\.(Calibration|DriftReport|DriftTest|Estimate|FitReport|MergeTree|Plan|SearchResult|StandardErrors|State|StopReason"
+    r"|TrainingSummary)$"
 }
 
 # Links to the documentation of other projects need the network when the reference is built: they are made where the

@@ -48,6 +48,7 @@ _HOMES = {
     "streamgmm.fitting.summary": ("TrainingSummary",),
     "streamgmm.merging.tree": ("MergeTree",),
     "streamgmm.predict.calibration": ("Calibration",),
+    "streamgmm.predict.drift": ("DriftReport", "DriftTest"),
     "streamgmm.predict.information": ("StandardErrors",),
     "streamgmm.exceptions": (
         "CheckpointError",
@@ -83,6 +84,8 @@ __all__ = [
     "ComponentWarning",
     "ConditionError",
     "DataChangedError",
+    "DriftReport",
+    "DriftTest",
     "Estimate",
     "FitReport",
     "GaussianMixture",
@@ -149,6 +152,7 @@ if TYPE_CHECKING:
     from streamgmm.gaussian.information import Estimate
     from streamgmm.merging.tree import MergeTree
     from streamgmm.predict.calibration import Calibration
+    from streamgmm.predict.drift import DriftReport, DriftTest
     from streamgmm.predict.information import StandardErrors
     from streamgmm.predict.prepare import Written
     from streamgmm.predict.write import write_predictions

@@ -277,10 +277,6 @@ class HandmadeMixture(UncertainMixture):
             raise InputError(f"the other mixture has other features: {', '.join(others[:10])}")
         return marginalize(parameters, np.array([its.index(name) for name in mine]))
 
-    def _names(self) -> tuple[Hashable, ...]:
-        """Return a name for each feature: its place where it has none."""
-        return self._fitted_schema().feature_names or tuple(range(self.n_features_in_))
-
 
 def _as_floats(name: str, value: npt.ArrayLike) -> Floats:
     try:

@@ -100,6 +100,38 @@ class FisherScores:
                 of_covariances[:, k * per_component : (k + 1) * per_component] = one
         return scores
 
+    def total(self, x: Floats, resp: Floats) -> Floats:
+        """Return the sum of the scores of some rows, shape (P,), without making each.
+
+        Parameters
+        ----------
+        x : ndarray of shape (n, n_features), float64
+        resp : ndarray of shape (n, n_components)
+            Their responsibilities, times their weights.
+        """
+        parameters = self.parameters
+        total, n_k = np.zeros(self.n_parameters), resp.sum(axis=0)
+        others = np.delete(np.arange(parameters.n_components), self.reference)
+        total[self.groups["weights"]] = n_k[others] - n_k.sum() * parameters.weights[others]
+        for k in range(parameters.n_components):
+            u = self.standardize(x, k)
+            total[self.places("means", k)] = resp[:, k] @ u
+            total[self.places("covariances", k)] += self._of_second_moment((u.T * resp[:, k]) @ u, float(n_k[k]))
+        return total
+
+    def _of_second_moment(self, second: Floats, n_k: float) -> Floats:
+        """Return the sum of `of_covariance`, times the responsibilities, from the second moment of u."""
+        kind, n_features = self.parameters.covariance_type, len(second)
+        if kind == "spherical":
+            return np.atleast_1d(0.5 * (np.trace(second) - n_features * n_k))
+        if kind == "diag":
+            diagonal: Floats = 0.5 * (np.diag(second) - n_k)
+            return diagonal
+        rows, columns = upper_triangle(n_features)
+        products: Floats = second[rows, columns]
+        products[rows == columns] = 0.5 * (products[rows == columns] - n_k)
+        return products
+
     def standardize(self, x: Floats, k: int) -> Floats:
         """Return u = L_k^-1 (x - mu_k) of some rows, shape (n, D)."""
         u: Floats = (x - self.parameters.means[k]) @ self._factors[k]

@@ -151,7 +151,7 @@ def find_standard_errors(parameters: MixtureParameters, information: Information
     Source: Huber, Proc. 5th Berkeley Symp. 1 (1967); White, Econometrica 50 (1982).
     """
     scores = FisherScores(parameters)
-    told, inverse = _inverse(information.curvature)
+    told, inverse = invert_curvature(information.curvature)
     covariance = np.zeros_like(inverse)
     part = np.ix_(told, told)
     covariance[part] = inverse[part] @ information.products[part] @ inverse[part] / information.n_rows
@@ -177,7 +177,7 @@ def find_standard_errors(parameters: MixtureParameters, information: Information
     return StandardErrors(weights, means, covariances, information.n_rows, information.n_sampled)
 
 
-def _inverse(curvature: Floats) -> tuple[npt.NDArray[np.bool_], Floats]:
+def invert_curvature(curvature: Floats) -> tuple[npt.NDArray[np.bool_], Floats]:
     """Return which coordinates a curvature tells, and its inverse for those."""
     told = np.diag(curvature) > _NOT_TOLD * np.diag(curvature).max(initial=0.0)
     inverse = np.zeros_like(curvature)
