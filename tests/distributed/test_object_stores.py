@@ -243,11 +243,11 @@ def test_scores_that_were_stopped_are_gone_on_with(suffix, s3, x, tmp_path, monk
     kind: type[ScoreOutput] = ParquetOutput if suffix == ".parquet" else ZarrOutput
     original, written = kind.write, []
 
-    def stopped(self, part, start, pieces):
+    def stopped(self, part, start, pieces, said):
         if len(written) == 2:
             raise KeyboardInterrupt
         written.append(start)
-        original(self, part, start, pieces)
+        original(self, part, start, pieces, said)
 
     with monkeypatch.context() as patch:
         patch.setattr(kind, "write", stopped)

@@ -267,15 +267,15 @@ def test_tasks_that_still_write_have_ended_before_what_they_wrote_is_removed(mod
         time.sleep(0.1)
         yield from parts
 
-    def waiting(self, part, start, parts):
+    def waiting(self, part, start, parts, said):
         if start == 0:
             try:
-                return write(self, part, start, late(parts))
+                return write(self, part, start, late(parts), said)
             finally:
                 ended.set()
         slow.wait(10)
         try:
-            return write(self, part, start, parts)
+            return write(self, part, start, parts, said)
         except MissingValuesError:
             failed.set()
             raise
