@@ -152,7 +152,7 @@ def test_what_xarray_writes_is_kept_as_xarray_reads_it(zarr_format, x, tmp_path)
     """In Zarr the same to xarray; in Parquet whole numbers stay whole, and times to the last nanosecond."""
     n = len(x)
     count = np.arange(n, dtype=np.int64) + 2**53 + 1  # which floats do not tell apart
-    seen = np.datetime64("2026-01-01", "ns") + np.arange(n) * 1_000_000_007
+    seen = np.datetime64("2026-01-01", "ns") + (np.arange(n) * 1_000_000_007).astype("timedelta64[ns]")
     missing = np.arange(n) % 7 == 3
     source = xr.Dataset(
         {
@@ -160,7 +160,7 @@ def test_what_xarray_writes_is_kept_as_xarray_reads_it(zarr_format, x, tmp_path)
             "count": ("t", np.where(missing, -1, count)),
             "small": ("t", np.where(missing, 250, np.arange(n) % 100).astype(np.uint8)),
             "half": ("t", np.where(missing, np.nan, np.arange(n) / 2).astype(np.float32)),
-            "seen": ("t", np.where(missing, np.datetime64("NaT"), seen)),
+            "seen": ("t", np.where(missing, np.datetime64("NaT", "ns"), seen)),
             "hour": ("t", np.where(missing, -1, np.arange(n)).astype(np.int16)),
             "flag": ("t", ~missing),
             "site": ("t", np.array([f"s{i % 5}" for i in range(n)], dtype="U4")),
