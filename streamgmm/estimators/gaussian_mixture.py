@@ -139,8 +139,8 @@ class GaussianMixture(SelfDescribingMixture):
     calibration_ : Calibration
         Quantiles of the log-density of the sample's rows, by which `outliers` goes.
     standard_errors_ : StandardErrors
-        Of the weights, means and covariances, from the sample; where a fit would take long over them (thousands of
-        parameters), `estimate_standard_errors` does.
+        Of the weights, means and covariances, from the sample; where a fit would take long over them (with more
+        than some 400 parameters), `estimate_standard_errors` does.
     name_ : str or None
     metadata_ : dict
         A name, and what else JSON can hold, for the model file; set them before `save`.
