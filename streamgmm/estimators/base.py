@@ -248,21 +248,8 @@ class BaseMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]
         where: str | None = None,
         n_samples: int,
         seed: int = 0,
-    ) -> Sample:
-        """Draw rows of any kind, float64, with their weights; reads all once."""
-        return self._weighed_sample(X, sample_weight, columns=columns, where=where, n_samples=n_samples, seed=seed)[0]
-
-    def _weighed_sample(
-        self,
-        X: Any,
-        sample_weight: Any = None,
-        *,
-        columns: Sequence[str] | None = None,
-        where: str | None = None,
-        n_samples: int,
-        seed: int = 0,
     ) -> tuple[Sample, Survey]:
-        """Draw rows as `_sample` does; also return what there is to say of all rows."""
+        """Draw rows of any kind, float64, with their weights, and say what there is to say of all; reads them once."""
         check_is_fitted(self)
         rows = self._rows(X, sample_weight=sample_weight, columns=columns, where=where, reset=False)
         surveyed, _ = survey_rows(rows, sample_size=n_samples, seed=seed, full_scatter=False, missing=self.missing)

@@ -76,7 +76,7 @@ class ClusterableMixture(InferentialMixture):
         parameters, seed = self._parameters(), self._seed(random_state)
         n_samples, weight = check_count(n_samples, "n_samples", 2), None
         if X is not None:
-            sample = self._sample(X, sample_weight, columns=columns, n_samples=n_samples, seed=seed)
+            sample, _ = self._sample(X, sample_weight, columns=columns, n_samples=n_samples, seed=seed)
             x, weight = sample.x, sample.weight
         elif sample_weight is None:
             x = draw_rows(parameters, 0, n_samples, seed)[0]

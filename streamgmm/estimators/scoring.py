@@ -154,7 +154,7 @@ class ScoringMixture(BaseMixture):
         GaussianMixture
             The estimator itself.
         """
-        sample = self._sample(X, sample_weight, columns=columns, where=where, n_samples=_ROWS_TO_CALIBRATE)
+        sample, _ = self._sample(X, sample_weight, columns=columns, where=where, n_samples=_ROWS_TO_CALIBRATE)
         log_density = evaluate(sample.x, self._parameters(), log_prob=True).log_prob
         self.calibration_ = calibrate(log_density, sample.weight)
         return self

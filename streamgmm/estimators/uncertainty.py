@@ -165,7 +165,7 @@ class UncertainMixture(ScoringMixture):
         n = rows_wanted(parameters.n_parameters) if n_samples is None else int(n_samples)
         if n < 1:
             raise InputError(f"n_samples must be 1 or more; got {n_samples!r}")
-        sample, surveyed = self._weighed_sample(X, sample_weight, columns=columns, where=where, n_samples=n)
+        sample, surveyed = self._sample(X, sample_weight, columns=columns, where=where, n_samples=n)
         # As in a fit: the same bits on any machine.
         with one_blas_thread():
             assert surveyed.ranges is not None  # a new survey has them

@@ -60,7 +60,7 @@ def rows_to_show(model: GaussianMixture, X: Any, sample_weight: Any, n_rows: int
         return Shown(X.x[:n_rows], X.weight[:n_rows], X.are_data)
     if X is None:
         return Shown(draw_rows(model._parameters(), 0, n_rows, 0)[0], np.ones(n_rows), are_data=False)
-    sample = model._sample(X, sample_weight, n_samples=n_rows)
+    sample, _ = model._sample(X, sample_weight, n_samples=n_rows)
     return Shown(sample.x, sample.weight, are_data=True)
 
 

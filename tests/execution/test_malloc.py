@@ -51,3 +51,50 @@ def test_settings_that_nobody_made_are_left_alone(monkeypatch):
             monkeypatch.setenv("MALLOC_TRIM_THRESHOLD_", value)
         with allocation.freed_memory_kept():
             pass
+
+
+_HEAPS = """
+import ctypes, os, re, sys, tempfile, threading
+from streamgmm.execution.malloc import limit_arenas
+
+if sys.argv[1] == "limited":
+    limit_arenas()
+libc = ctypes.CDLL(None)
+libc.malloc.restype = ctypes.c_void_p
+together = threading.Barrier(24)
+
+def allocate():
+    together.wait()
+    for _ in range(200):
+        libc.malloc(1000)
+    together.wait()
+
+threads = [threading.Thread(target=allocate) for _ in range(24)]
+[thread.start() for thread in threads]
+[thread.join() for thread in threads]
+libc.fopen.restype = ctypes.c_void_p
+path = tempfile.mktemp()
+file = ctypes.c_void_p(libc.fopen(path.encode(), b"w"))
+libc.malloc_info(0, file)
+libc.fclose(file)
+print(len(re.findall("<heap ", open(path).read())))
+os.unlink(path)
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc's settings")
+@pytest.mark.parametrize(("given", "most"), [(None, None), ("3", 3)])
+def test_threads_share_as_many_heaps_as_there_are_processors(given, most):
+    """Without the limit as many threads have more; what the environment says stays."""
+    from dask.system import CPU_COUNT
+
+    environment = {name: value for name, value in os.environ.items() if name != "MALLOC_ARENA_MAX"}
+    environment |= {} if given is None else {"MALLOC_ARENA_MAX": given}
+
+    def heaps(how):
+        command = [sys.executable, "-c", _HEAPS, how]
+        return int(subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout)
+
+    assert heaps("limited") <= (max(2, CPU_COUNT) if most is None else most)
+    if most is None:
+        assert heaps("free") > max(2, CPU_COUNT) or CPU_COUNT >= 24

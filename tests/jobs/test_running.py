@@ -303,6 +303,28 @@ def test_a_selection_whose_time_was_up_is_gone_on_with(place, monkeypatch):
     assert "nothing was done" in run(*SELECT).stdout
 
 
+def test_a_fit_whose_time_was_up_replaces_no_better_one(place):
+    """Of the same job; one of another job is not replaced at all."""
+    from streamgmm.em.convergence import StopReason
+    from streamgmm.jobs.models import JOB, is_no_better
+
+    model = load("m")
+    for bound, stopped, job, expected in (
+        (-1.0, True, "this", True),
+        (-9.0, True, "this", False),
+        (-1.0, True, "another", False),
+        (-1.0, False, "this", False),
+    ):
+        before = load("m")
+        before.lower_bound_, before.stop_reason_ = bound, StopReason.STOPPED if stopped else StopReason.CONVERGED
+        save(before, "before", metadata={JOB: job})
+        model.lower_bound_, model.stop_reason_ = -2.0, StopReason.STOPPED
+        assert is_no_better(model, "before", "this") is expected
+    model.stop_reason_ = StopReason.CONVERGED
+    assert not is_no_better(model, "before", "this")
+    assert not is_no_better(model, "nowhere", "this")
+
+
 def test_texts_that_look_like_days_are_texts(place):
     (place / "job.toml").write_text(JOB)
     run("run", "job.toml", "--set", "name=2026-01-01", "--metrics", "m.prom")

@@ -174,6 +174,27 @@ def test_model_files_keep_them(kind, rng, tmp_path):
     assert (tmp_path / "again").read_bytes() == (tmp_path / "m").read_bytes()
 
 
+def test_what_a_file_says_of_it_is_checked(rng, tmp_path):
+    from streamgmm.export.information import pack_information, unpack_information
+
+    model = GaussianMixture(2, random_state=0, init_params="kmeans").fit(rows_of(4.0, 500, rng))
+    n = model._parameters().n_parameters
+    header, arrays = pack_information(model.information_)
+    assert unpack_information(header, arrays, n, 2).n_rows == 500
+    assert unpack_information({}, {}, n, 2) is None
+    of = header["information"]
+    for said, found, match in (
+        ([], arrays, "expected an object"),
+        (of, arrays | {"ranges": arrays["ranges"][:1]}, "ranges is not of shape"),
+        (of, arrays | {"score_mean": arrays["score_mean"] * np.nan}, "score_mean is not"),
+        (of, arrays | {"score_curvature": arrays["score_curvature"] * 2.0}, "checksum"),
+        (of | {"n_rows": -1}, arrays, "numbers above 0"),
+        (of | {"n_sampled": 1.5}, arrays, "numbers above 0"),
+    ):
+        with pytest.raises(InputError, match=match):
+            unpack_information({"information": said}, found, n, 2)
+
+
 def test_what_the_rows_do_not_tell_has_no_finite_error(rng):
     x = rows_of(5.0, 3000, rng)
     x = np.column_stack([np.ones(len(x)), x])
